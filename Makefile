@@ -1,0 +1,40 @@
+# `make demo` and `make test` set everything up themselves; `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## make the environment in .venv (done by the others when needed)
+
+$(VENV)/.ready: pyproject.toml constraints.txt Testing/system_libraries.sh
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	bash Testing/system_libraries.sh
+	$(PYTHON) -m venv $(VENV)
+	# torch first and from the constraints: asked for by others it may arrive with gigabytes of CUDA.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,test]'
+	touch $@
+
+demo: setup ## segment a phantom in the real panel with both networks; results and pictures in demo/
+	$(BIN)/python Testing/demo.py demo
+
+test: setup ## run every test
+	$(BIN)/python -m pytest
+
+lint: setup ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove the environment and what the commands made
+	rm -rf $(VENV) demo runs

@@ -1,0 +1,146 @@
+"""The Slicer module: the four classes Slicer asks for; they only connect the rooms of ScaleEquivSegLib."""
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+
+class ScaleEquivSeg(ScriptedLoadableModule):
+    """What Slicer shows of the module before it is opened."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("ScaleEquivSeg")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = ["Segmentations"]
+        parent.contributors = ["ScaleEquivSeg contributors"]
+        parent.helpText = _(
+            "Segments a volume with a scale-equivariant 3D U-Net and with an ordinary one and shows "
+            "where they differ. "
+            "For research use only; not for diagnosis or treatment."
+        )
+        parent.acknowledgementText = _(
+            "After Wimmer et al., Scale-Equivariant Deep Learning for 3D Data (arXiv:2304.05864, 2023), and "
+            "Li, Cao, Cao, A Dynamic Group Equivariant Convolutional Networks for Medical Image Analysis (BIBM 2020)."
+        )
+
+
+class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Hosts the panel and tells it of the scene."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self.panel = None
+        self._parameters = None
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        from ScaleEquivSegLib.panel.panel import Panel
+
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/ScaleEquivSeg.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = ScaleEquivSegLogic()
+        self.panel = Panel(self.ui)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        qt.QCoreApplication.instance().connect("aboutToQuit()", self.onApplicationQuit)
+        self.bindParameters()
+
+    def cleanup(self):
+        self.panel.stop(_("The module was closed."))
+        self.removeObservers()
+        self.panel.bind(None)
+
+    def enter(self):
+        self.bindParameters()
+
+    def exit(self):
+        self.unbindParameters()
+
+    def onSceneStartClose(self, caller, event):
+        self.panel.stop(_("The scene was closed during the run; the result was discarded."))
+        self.unbindParameters()
+
+    def onSceneEndClose(self, caller, event):
+        if self.parent.isEntered:
+            self.bindParameters()
+
+    def onApplicationQuit(self):
+        self.panel.stop(_("Slicer is closing."))
+
+    def bindParameters(self):
+        if self._parameters is None:
+            self._parameters = self.logic.getParameterNode()
+            self.panel.bind(self._parameters)
+            self.addObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+
+    def unbindParameters(self):
+        if self._parameters is not None:
+            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self._parameters = None
+            self.panel.bind(None)
+
+    def onParametersModified(self, caller, event):
+        self.panel.refresh()
+
+
+class ScaleEquivSegLogic(ScriptedLoadableModuleLogic):
+    """For scripts and notebooks inside Slicer."""
+
+    def getParameterNode(self):
+        from ScaleEquivSegLib.panel.parameters import ScaleEquivSegParameterNode
+
+        return ScaleEquivSegParameterNode(super().getParameterNode())
+
+    def segment(self, volumeNode, bundle, device="auto"):
+        """Segment a volume node with a bundle's folder, here and now, and return the new segmentation node."""
+        from pathlib import Path
+
+        from ScaleEquivSegLib.bundles import read_bundle
+        from ScaleEquivSegLib.mrml import import_segmentation, volume_from_node
+        from ScaleEquivSegLib.segmentation import Settings, load_model, segment
+
+        model = load_model(read_bundle(Path(bundle)))
+        result = segment([volume_from_node(volumeNode)], model, Settings(device=device))
+        name = f"{volumeNode.GetName()} {model.bundle.name}"
+        return import_segmentation(result.labels, model.bundle.labels, volumeNode, name)
+
+
+class ScaleEquivSegTest(ScriptedLoadableModuleTest):
+    """Runs inside Slicer: a phantom through the module's logic, where PyTorch is installed."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        self.setUp()
+        self.test_a_phantom_comes_back_labelled_on_its_own_grid()
+
+    def test_a_phantom_comes_back_labelled_on_its_own_grid(self):
+        from ScaleEquivSegLib.bundles import bundled_models
+        from ScaleEquivSegLib.comparison import dice
+        from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+
+        self.delayDisplay("Segmenting a phantom")
+        phantom = make_phantom(PhantomSpec(seed=200_000))
+        volume = slicer.util.addVolumeFromArray(
+            phantom.channels[0].array, phantom.labels.geometry.ijk_to_ras, name="phantom"
+        )
+        node = ScaleEquivSegLogic().segment(volume, bundled_models() / "phantom-se_unet")
+        for value in (1, 2):
+            found = slicer.util.arrayFromSegmentBinaryLabelmap(node, f"Segment_{value}", volume) > 0
+            self.assertGreater(dice(found, phantom.labels.array == value), 0.9)
+        self.delayDisplay("Test passed")

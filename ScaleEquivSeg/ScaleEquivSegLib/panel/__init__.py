@@ -1,0 +1,1 @@
+"""What the Slicer widget shows and does, and the process that computes for it."""

@@ -1,0 +1,131 @@
+"""One press of Segment: from the chosen nodes through the worker to new segmentation nodes, or to a reason why not."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import slicer
+
+from ..bundles import Bundle
+from ..mrml import import_segmentation, volume_from_node
+from ..volume import read_volume, write_volume
+
+_numbers = itertools.count(1)
+
+
+class Sender(Protocol):
+    """What a run needs of the worker."""
+
+    def send(self, request: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One network's result in the scene."""
+
+    bundle: Bundle
+    node: slicer.vtkMRMLSegmentationNode
+    ml: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+class Run:
+    """Segments one volume with several bundles, one after the other.
+
+    The volume is remembered by its id from the start: what is selected when it ends doesn't matter. Ends with one call
+    of `on_finished` or `on_failed`; every result of a run arrives or none does.
+    """
+
+    def __init__(
+        self,
+        worker: Sender,
+        volume: slicer.vtkMRMLScalarVolumeNode,
+        bundles: Sequence[Bundle],
+        device: str,
+        on_progress: Callable[[str, float], None],
+        on_finished: Callable[[list[Finished]], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self.id = f"run-{next(_numbers)}"
+        self._worker = worker
+        self._scene = volume.GetScene()
+        self._volume_id = volume.GetID()
+        self._volume_name = volume.GetName()
+        self._bundles = list(bundles)
+        self._device = device
+        self._on_progress = on_progress
+        self._on_finished = on_finished
+        self._on_failed = on_failed
+        self._replies: list[Mapping[str, Any]] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="ScaleEquivSeg-")
+        self._input = Path(self._folder.name) / "input.nrrd"
+
+    def start(self) -> None:
+        """Hand the volume to the worker and ask for the first segmentation."""
+        volume = self._scene.GetNodeByID(self._volume_id)
+        write_volume(volume_from_node(volume), self._input, compress=False)
+        self._ask()
+
+    def cancel(self) -> None:
+        """Ask the worker to stop; it answers with `cancelled` at its next checkpoint."""
+        self._worker.send({"type": "cancel", "id": self.id})
+
+    def abort(self, reason: str) -> None:
+        """End now, without results."""
+        self._folder.cleanup()
+        self._on_failed(reason)
+
+    def receive(self, message: Mapping[str, Any]) -> None:
+        """Take a reply of the worker."""
+        if message.get("id") not in ("", self.id):
+            return  # the tail of an earlier run
+        if message["type"] == "progress":
+            done = (len(self._replies) + message["fraction"] * (message["phase"] == "Segmenting")) / len(self._bundles)
+            self._on_progress(f"{self._current.name}: {message['phase']}", done)
+        elif message["type"] == "result":
+            self._replies.append(message)
+            if len(self._replies) < len(self._bundles):
+                self._ask()
+            else:
+                self._finish()
+        elif message["type"] == "cancelled":
+            self.abort("Cancelled.")
+        elif message["type"] == "error":
+            self.abort(message["message"])
+
+    @property
+    def _current(self) -> Bundle:
+        return self._bundles[len(self._replies)]
+
+    def _ask(self) -> None:
+        self._worker.send(
+            {
+                "type": "segment",
+                "id": self.id,
+                "bundle": str(self._current.folder),
+                "inputs": [str(self._input)],
+                "output": str(Path(self._folder.name) / f"{len(self._replies)}.seg.nrrd"),
+                "device": self._device,
+            }
+        )
+
+    def _finish(self) -> None:
+        volume = self._scene.GetNodeByID(self._volume_id)
+        if volume is None:
+            self.abort(f"{self._volume_name} was deleted during the run; the result was discarded.")
+            return
+        finished = []
+        for bundle, reply in zip(self._bundles, self._replies, strict=True):
+            labels = read_volume(Path(reply["output"]))
+            kind = "baseline" if bundle.is_baseline else "equivariant"
+            node = import_segmentation(labels, bundle.labels, volume, f"{volume.GetName()} {kind}")
+            for key, value in reply["provenance"].items():
+                node.SetAttribute(f"ScaleEquivSeg.{key}", value)
+            finished.append(Finished(bundle, node, reply["ml"], tuple(reply["warnings"])))
+        self._folder.cleanup()
+        self._on_finished(finished)

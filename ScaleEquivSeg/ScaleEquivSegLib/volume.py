@@ -1,0 +1,252 @@
+"""A volume is an array with its place in the world; reading, writing, re-orienting and resampling it with SimpleITK."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import UnreadableVolume, UnsuitableVolume, UnwritableOutput
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+"""ITK and its files count x to the left and y to the back; Slicer counts to the right and to the front."""
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """A voxel grid in the world: its shape (k, j, i) as numpy stores it and the matrix IJK to RAS, in millimetres."""
+
+    shape: tuple[int, int, int]
+    ijk_to_ras: np.ndarray
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Voxel size along i, j, k."""
+        return np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
+
+    @property
+    def direction(self) -> np.ndarray:
+        """Unit vectors of i, j, k in RAS, as columns."""
+        return self.ijk_to_ras[:3, :3] / self.spacing
+
+    @property
+    def size(self) -> np.ndarray:
+        """Number of voxels along i, j, k."""
+        return np.array(self.shape[::-1])
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in millilitres."""
+        return float(abs(np.linalg.det(self.ijk_to_ras[:3, :3]))) / 1000
+
+    def agrees_with(self, other: Geometry, tolerance_mm: float = 1e-3) -> bool:
+        """Whether both grids have the same shape and no corner differs by more than a tolerance."""
+        if self.shape != other.shape:
+            return False
+        return bool(np.abs(self.corners() - other.corners()).max() <= tolerance_mm)
+
+    def corners(self) -> np.ndarray:
+        """The centres of the eight corner voxels in RAS, (8, 3)."""
+        last = self.size - 1
+        index = np.array([[i, j, k] for k in (0, last[2]) for j in (0, last[1]) for i in (0, last[0])])
+        return self.to_ras(index)
+
+    def to_ras(self, ijk: np.ndarray) -> np.ndarray:
+        """World positions of indices (..., 3) in i, j, k order."""
+        return ijk @ self.ijk_to_ras[:3, :3].T + self.ijk_to_ras[:3, 3]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxel values (k, j, i) and the grid they lie on."""
+
+    array: np.ndarray
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.array.shape != self.geometry.shape:
+            raise ValueError(f"array {self.array.shape} does not fit the grid {self.geometry.shape}")
+
+
+def make_geometry(size: tuple[int, int, int], spacing: object, direction: object, center: object) -> Geometry:
+    """A grid of `size` voxels (i, j, k) around a centre in RAS; direction has their unit vectors as columns."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.asarray(direction, float) * np.asarray(spacing, float)
+    matrix[:3, 3] = np.asarray(center, float) - matrix[:3, :3] @ ((np.array(size) - 1) / 2)
+    return Geometry((size[2], size[1], size[0]), matrix)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a scalar volume from NRRD, NIfTI, MetaImage, ... or from a folder that holds one DICOM series."""
+    image = _read_image(Path(path))
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise UnsuitableVolume(
+            f"{path} is a colour or vector image with {image.GetNumberOfComponentsPerPixel()} components per voxel; "
+            "pick a scalar volume, or extract one component first."
+        )
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise UnsuitableVolume(
+            f"{path} has {image.GetDimension()} dimensions; pick a 3D volume, or extract one frame first."
+        )
+    return from_sitk(image)
+
+
+def _read_image(path: Path) -> sitk.Image:
+    if not path.exists():
+        raise UnreadableVolume(f"{path} does not exist.")
+    try:
+        if path.is_dir():
+            return _read_dicom_series(path)
+        return sitk.ReadImage(os.fspath(path))
+    except RuntimeError as error:
+        raise UnreadableVolume(f"{path} cannot be read as an image: {_last_line(error)}") from error
+
+
+def _read_dicom_series(folder: Path) -> sitk.Image:
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(os.fspath(folder))
+    if not series:
+        raise UnreadableVolume(f"{folder} holds no DICOM series.")
+    if len(series) > 1:
+        raise UnsuitableVolume(
+            f"{folder} holds {len(series)} DICOM series; put the one to segment in a folder of its own."
+        )
+    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(os.fspath(folder), series[0])
+    return sitk.ReadImage(files)
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()
+
+
+def write_volume(volume: Volume, path: Path, header: Mapping[str, str] | None = None, compress: bool = True) -> None:
+    """Write a volume so that the file is either complete or not there; header entries become NRRD keys."""
+    image = to_sitk(volume)
+    for key, value in (header or {}).items():
+        image.SetMetaData(key, value)
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+            unfinished = Path(folder) / path.name
+            sitk.WriteImage(image, os.fspath(unfinished), compress)
+            os.replace(unfinished, path)
+    except (OSError, RuntimeError) as error:
+        raise UnwritableOutput(f"{path} cannot be written: {_last_line(error)}") from error
+
+
+def from_sitk(image: sitk.Image) -> Volume:
+    """A 3D SimpleITK image as a Volume."""
+    matrix = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    matrix[:3, :3] = LPS_TO_RAS @ direction * np.array(image.GetSpacing())
+    matrix[:3, 3] = LPS_TO_RAS @ np.array(image.GetOrigin())
+    array = sitk.GetArrayFromImage(image)
+    return Volume(array, Geometry(array.shape, matrix))
+
+
+def to_sitk(volume: Volume) -> sitk.Image:
+    """A Volume as a SimpleITK image."""
+    geometry = volume.geometry
+    image = sitk.GetImageFromArray(volume.array)
+    image.SetSpacing(geometry.spacing.tolist())
+    image.SetDirection((LPS_TO_RAS @ geometry.direction).ravel().tolist())
+    image.SetOrigin((LPS_TO_RAS @ geometry.ijk_to_ras[:3, 3]).tolist())
+    return image
+
+
+@dataclass(frozen=True)
+class AxisOrder:
+    """Which old axis becomes each new one of i, j, k, and whether it is turned round."""
+
+    axes: tuple[int, int, int]
+    flipped: tuple[bool, bool, bool]
+
+    @staticmethod
+    def towards(direction: np.ndarray, orientation: str) -> AxisOrder:
+        """The order in which i, j, k point as closely as possible to three letters of RLAPSI."""
+        letters = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+        rows, signs = zip(*(letters[letter] for letter in orientation), strict=True)
+        axes = max(permutations(range(3)), key=lambda order: np.abs(direction[rows, order]).sum())
+        i, j, k = axes
+        turned = direction[rows, axes] * signs < 0
+        return AxisOrder((i, j, k), (bool(turned[0]), bool(turned[1]), bool(turned[2])))
+
+    def apply(self, volume: Volume) -> Volume:
+        """The same voxels in the new order; no value changes, an oblique volume stays oblique."""
+        array = volume.array.transpose([2 - axis for axis in self.axes[::-1]])
+        array = np.flip(array, self._flipped_array_axes())
+        matrix = volume.geometry.ijk_to_ras.copy()
+        for new, old in enumerate(self.axes):
+            column = volume.geometry.ijk_to_ras[:3, old]
+            matrix[:3, new] = -column if self.flipped[new] else column
+            if self.flipped[new]:
+                matrix[:3, 3] += column * (volume.geometry.size[old] - 1)
+        return Volume(array, Geometry(array.shape, matrix))
+
+    def _flipped_array_axes(self) -> tuple[int, ...]:
+        return tuple(2 - new for new in range(3) if self.flipped[new])
+
+    def undo(self, array: np.ndarray) -> np.ndarray:
+        """Put an array (k, j, i) in the new order back into the old one."""
+        array = np.flip(array, self._flipped_array_axes())
+        forward = [2 - axis for axis in self.axes[::-1]]
+        return np.ascontiguousarray(array.transpose(np.argsort(forward)))
+
+
+def working_geometry(geometry: Geometry, spacing: np.ndarray) -> Geometry:
+    """The grid over the same box with another spacing; the same grid if it has that spacing already."""
+    if np.allclose(geometry.spacing, spacing, rtol=1e-3):
+        return geometry
+    extent = geometry.size * geometry.spacing
+    size = np.maximum(1, np.round(extent / spacing).astype(int))
+    center = geometry.to_ras((geometry.size - 1) / 2)
+    return make_geometry((int(size[0]), int(size[1]), int(size[2])), spacing, geometry.direction, center)
+
+
+def resample(volume: Volume, target: Geometry) -> Volume:
+    """Interpolate linearly onto another grid, blurred beforehand along axes that lose resolution, ends repeated."""
+    if volume.geometry.agrees_with(target, tolerance_mm=1e-6):
+        return volume
+    array = volume.array.astype(np.float32, copy=False)
+    for axis, sigma in enumerate(_blur_against_aliasing(volume.geometry, target)):
+        if sigma > 0:
+            array = _blur(array, 2 - axis, sigma)
+    image = sitk.Resample(
+        to_sitk(Volume(array, volume.geometry)),
+        to_sitk(Volume(np.broadcast_to(np.uint8(0), target.shape), target)),
+        sitk.Transform(),
+        sitk.sitkLinear,
+        0.0,
+        sitk.sitkFloat32,
+        useNearestNeighborExtrapolator=True,
+    )
+    return Volume(sitk.GetArrayFromImage(image), target)
+
+
+def _blur_against_aliasing(source: Geometry, target: Geometry) -> np.ndarray:
+    """Per source axis the width, in its voxels, of the Gaussian that brings its resolution down to the target's."""
+    along = np.abs(source.direction.T @ target.direction)
+    wanted = target.spacing[along.argmax(axis=1)] / source.spacing
+    return np.where(wanted > 1.05, 0.4 * np.sqrt(np.maximum(0, wanted**2 - 1)), 0)
+
+
+def _blur(array: np.ndarray, axis: int, sigma: float) -> np.ndarray:
+    reach = int(np.ceil(3 * sigma))
+    offsets = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights = (weights / weights.sum()).astype(np.float32)
+    padding = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
+    padded = np.pad(array, padding, mode="edge")
+    length = array.shape[axis]
+    total = np.zeros_like(array)
+    for start, weight in enumerate(weights):
+        total += weight * padded.take(range(start, start + length), axis)
+    return total

@@ -1,0 +1,1 @@
+"""Training, evaluating and exporting the networks of ScaleEquivSegLib with PyTorch Lightning and MONAI."""

@@ -1,0 +1,61 @@
+"""From a trained network to a bundle: the weights, and a card that says where they come from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from ScaleEquivSegLib.bundles import CARD, SCHEMA, WEIGHTS, file_sha256
+from ScaleEquivSegLib.networks import UNet
+from ScaleEquivSegLib.networks.unet import parameter_count
+
+from .config import Config
+
+
+def read_card_text(path: Path) -> dict[str, Any]:
+    """The part of a card that people write: names, inputs, labels, uses and limits."""
+    text: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return text
+
+
+def network_arguments(config: Config, card: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's arguments with the channels and classes that follow from the card."""
+    return {
+        **config.network.arguments,
+        "in_channels": len(card["inputs"]),
+        "classes": len(card["labels"]) + 1,
+    }
+
+
+def export_bundle(network: UNet, config: Config, command: str, metrics: Mapping[str, float], folder: Path) -> None:
+    """Write card and weights; the card is written last, so that an unfinished bundle is not taken for one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    text = read_card_text(config.card)
+    card = {
+        "schema": SCHEMA,
+        "name": f"{text['task']}-{config.network.name}",
+        **text,
+        "network": {"name": config.network.name, "arguments": network_arguments(config, text)},
+        "parameters": parameter_count(network),
+        "training": {
+            "command": command,
+            "data": asdict(config.data),
+            "fit": asdict(config.fit),
+            "torch": torch.__version__,
+        },
+        "metrics": dict(metrics),
+        "weights": {"sha256": file_sha256(folder / WEIGHTS)},
+    }
+    unfinished = folder / f".{CARD}"
+    unfinished.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, folder / CARD)
