@@ -60,9 +60,10 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.bindParameters()
 
     def cleanup(self):
-        self.panel.stop(_("The module was closed."))
         self.removeObservers()
-        self.panel.bind(None)
+        if self.panel is not None:  # None if setup failed: that error is the one to see
+            self.panel.stop(_("The module was closed."))
+            self.panel.bind(None)
 
     def enter(self):
         self.bindParameters()

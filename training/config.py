@@ -22,7 +22,7 @@ class NetworkConfig:
 class PhantomData:
     """Phantoms generated for training and validation; no seed is used twice."""
 
-    train: int = 64
+    train: int = 96
     validation: int = 8
     channels: int = 1
     scale: tuple[float, float] = (0.9, 1.1)
@@ -38,7 +38,7 @@ class FitConfig:
     steps: int = 600
     batch: int = 2
     crop: int = 48
-    learning_rate: float = 5e-3
+    learning_rate: float = 6e-3
     weight_decay: float = 1e-4
     scale_window: int = 0
     """Train on this many neighbouring scales of the axis, a random choice at each step; 0 for all of them."""

@@ -51,7 +51,9 @@ def fit(config: Config, command: str, run_folder: Path, bundle_folder: Path) -> 
     trainer.fit(task, training_loader(training, config.fit), ckpt_path=last if last.exists() else None)
     _restate(network, training_loader(training, config.fit))
     (measured,) = trainer.validate(task, validation_loader(validation), verbose=False)
-    metrics = {name.removeprefix("val_").replace("_", "."): round(value, 4) for name, value in measured.items()}
+    names = [label["name"] for label in card["labels"]]
+    metrics = {"dice": round(measured["val_dice"], 4)}
+    metrics |= {f"dice.{name}": round(measured[f"val_dice_{k}"], 4) for k, name in enumerate(names, start=1)}
     export_bundle(network, config, command, metrics, bundle_folder)
     return metrics
 

@@ -1,5 +1,8 @@
 """A procedural sample with exact labels: a curved two-part structure in T1-like tissue, among objects that resemble it.
 
+The structure is a tube that begins in a round head, both bright, wrapped in a thin dark rim. Each of the other objects
+has either its intensity or its rim, at any size.
+
 Everything but the noise is a function of the position in the world, so a seed gives the same object on every grid.
 """
 
@@ -16,12 +19,13 @@ HEAD, BODY = 1, 2
 
 CHANNELS = ("T1", "T1ce", "T2", "FLAIR")
 _CONTRAST = {
-    # intensity of dark tissue, bright tissue, head, body
-    "T1": (0.25, 0.55, 1.00, 0.82),
-    "T1ce": (0.25, 0.50, 1.10, 0.75),
-    "T2": (0.75, 0.45, 0.05, 0.20),
-    "FLAIR": (0.30, 0.50, 0.85, 1.05),
+    # intensity of dark tissue, bright tissue, rim, head, body
+    "T1": (0.30, 0.55, 0.05, 1.00, 0.80),
+    "T1ce": (0.30, 0.50, 0.05, 1.10, 0.75),
+    "T2": (0.75, 0.50, 1.00, 0.05, 0.25),
+    "FLAIR": (0.30, 0.50, 0.05, 0.80, 1.05),
 }
+_RIM_MM = 1.8
 
 Shape = Callable[[np.ndarray], np.ndarray]
 """Signed distance in mm of positions (..., 3) to a surface, negative inside; approximate away from the surface."""
@@ -76,6 +80,15 @@ def _world_positions(geometry: Geometry) -> np.ndarray:
     return geometry.to_ras(np.stack([i, j, k], -1))
 
 
+@dataclass(frozen=True)
+class _Distractor:
+    """Has either the intensity of a part of the structure or its rim, never both."""
+
+    shape: Shape
+    has_rim: bool
+    like_head: bool
+
+
 class _Anatomy:
     """The random choices of one phantom, as functions of position."""
 
@@ -85,7 +98,7 @@ class _Anatomy:
         self._shape_structure(rng)
         self.texture = _random_waves(rng, count=24, wavelengths=(9, 40))
         self.bias = rng.uniform(-0.004, 0.004, 3)
-        self.distractors = self._place_distractors(rng, count=16)
+        self.distractors = [_Distractor(shape, *rng.integers(2, size=2)) for shape in self._free_shapes(rng, 16)]
 
     def _shape_structure(self, rng: np.random.Generator) -> None:
         """A tube bent along an arc and slightly out of its plane, its first part swollen into a head."""
@@ -107,24 +120,30 @@ class _Anatomy:
             np.minimum(distance, np.linalg.norm(positions - centre, axis=-1) - radius, out=distance)
         return distance
 
-    def _place_distractors(self, rng: np.random.Generator, count: int) -> list[tuple[Shape, bool]]:
-        """Objects of other shapes at any size, each with the head's or the body's intensity, clear of the structure."""
-        placed: list[tuple[Shape, bool]] = []
+    def _free_shapes(self, rng: np.random.Generator, count: int) -> list[Shape]:
+        """Other shapes of any size, clear of the structure."""
+        placed: list[Shape] = []
         while len(placed) < count:
             size = float(np.exp(rng.uniform(np.log(2.5), np.log(11))))
             centre = rng.uniform(-30, 30, 3)
             nearest = min(float(self.head(centre)), float(self.body(centre[None])[0]))
-            if nearest > 1.8 * size + 2:
-                kind = _DISTRACTORS[rng.integers(len(_DISTRACTORS))]
-                placed.append((kind(centre, _random_rotation(rng), size), bool(rng.integers(2))))
+            if nearest > 1.3 * size + 2 * _RIM_MM:
+                kind = _DISTRACTOR_SHAPES[rng.integers(len(_DISTRACTOR_SHAPES))]
+                placed.append(kind(centre, _random_rotation(rng), size))
         return placed
 
     def image(self, channel: str, positions: np.ndarray, head: np.ndarray, body: np.ndarray) -> np.ndarray:
-        dark, bright, head_value, body_value = _CONTRAST[channel]
+        dark, bright, rim, head_value, body_value = _CONTRAST[channel]
         tissue = 1 / (1 + np.exp(-3 * self.texture(positions)))
         image = dark + (bright - dark) * tissue
-        for shape, like_head in self.distractors:
-            image = _paint(image, shape(positions), head_value if like_head else body_value)
+        for distractor in self.distractors:
+            distance = distractor.shape(positions)
+            if distractor.has_rim:
+                image = _paint(image, distance - _RIM_MM, rim)
+                image = _paint(image, distance, bright)
+            else:
+                image = _paint(image, distance, head_value if distractor.like_head else body_value)
+        image = _paint(image, np.minimum(head, body) - _RIM_MM, rim)
         image = _paint(image, body, body_value)
         # The head begins where it is nearer than the body, so both meet in a sharp, partial-volumed edge.
         image = _paint(image, np.maximum(head, head - body), head_value)
@@ -196,4 +215,4 @@ def _block(centre: np.ndarray, pose: np.ndarray, size: float) -> Shape:
     return distance
 
 
-_DISTRACTORS = (_ellipsoid, _ball, _rod, _block)
+_DISTRACTOR_SHAPES = (_ellipsoid, _ball, _rod, _block)

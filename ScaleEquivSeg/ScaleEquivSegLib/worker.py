@@ -22,6 +22,10 @@ from .errors import Cancelled, SegmentationError
 
 PROTOCOL = 1
 SECONDS_BETWEEN_PROGRESS = 0.1
+HOW_TO_INSTALL = (
+    "in Slicer, install the PyTorch extension and then PyTorch with it, and safetensors with "
+    "slicer.util.pip_install('safetensors')."
+)
 
 Message = Mapping[str, Any]
 
@@ -80,6 +84,8 @@ class Worker:
             self._say({"type": "cancelled", "id": name})
         except SegmentationError as error:
             self._fail(name, type(error).__name__, str(error))
+        except ModuleNotFoundError as error:
+            self._fail(name, "MissingPackage", f"The Python package {error.name} is not installed; {HOW_TO_INSTALL}")
         except MemoryError:
             self._fail(name, "OutOfMemory", "The memory of this machine is not enough for this volume.")
         except Exception as error:  # the panel must hear of everything else too; the log has the details

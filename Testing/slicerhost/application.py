@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import vtk
 from PySide6 import QtCore, QtWidgets
 
 from .layout import qSlicerLayoutManager
@@ -198,3 +199,16 @@ def make_logics(scene: Any) -> tuple[Any, Modules]:
         setattr(modules, name, CoreModule(name, logic))
     application_logic.SetColorLogic(modules.colors.logic())
     return application_logic, modules
+
+
+def fill_subject_hierarchy(scene: Any) -> None:
+    """Give every data node an item under the scene, as Slicer's subject hierarchy does when a node is added."""
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def node_added(_scene: Any, _event: str, node: Any) -> None:
+        shown = node.IsA("vtkMRMLDisplayableNode") or node.IsA("vtkMRMLTableNode")
+        if shown and not node.GetHideFromEditors():
+            hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+            hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+    scene.AddObserver(scene.NodeAddedEvent, node_added)

@@ -22,7 +22,7 @@ import slicer.util  # noqa: E402
 from PySide6 import QtGui, QtWidgets  # noqa: E402
 
 from . import ctk_widgets, mrml_widgets, parameter_node, scripted_module, ui_loader, views  # noqa: E402
-from .application import make_logics, qSlicerApplication  # noqa: E402
+from .application import fill_subject_hierarchy, make_logics, qSlicerApplication  # noqa: E402
 from .dialogs import Answer, Dialog, DialogRecorder  # noqa: E402
 
 
@@ -51,6 +51,7 @@ class Host:
         application_logic, root.modules = make_logics(self.scene)
         self.scene.GlobalWarningDisplayOn()
         self.app.set_up(application_logic)
+        fill_subject_hierarchy(self.scene)
         views.register_displayable_managers(application_logic)
         for name, cls in mrml_widgets.WIDGETS.items():
             setattr(root, name, cls)

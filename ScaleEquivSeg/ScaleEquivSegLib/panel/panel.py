@@ -32,6 +32,7 @@ class Panel:
         self._run: Run | None = None
 
         ui.logText.setMaximumBlockCount(LOG_LINES)
+        ui.volumesTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
         ui.progressBar.hide()
         for task in sorted({bundle.task for bundle in self._bundles}):
             ui.taskSelector.addItem(task)
@@ -191,10 +192,8 @@ class Panel:
         names = list(results[0].ml)
         table.setRowCount(len(names))
         table.setColumnCount(len(results))
-        table.setVerticalHeaderLabels(names)
-        table.setHorizontalHeaderLabels(
-            [_("Baseline (ml)") if r.bundle.is_baseline else _("Equivariant (ml)") for r in results]
-        )
+        table.setVerticalHeaderLabels([_("{segment} (ml)").format(segment=name) for name in names])
+        table.setHorizontalHeaderLabels([_("Baseline") if r.bundle.is_baseline else _("Equivariant") for r in results])
         for column, result in enumerate(results):
             for row, name in enumerate(names):
                 table.setItem(row, column, qt.QTableWidgetItem(f"{result.ml[name]:.2f}"))

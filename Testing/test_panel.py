@@ -1,0 +1,293 @@
+"""The real module file and its `.ui` on the stand-in host, clicked through as a user would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import slicerhost
+from ScaleEquivSegLib.cli import main as command_line
+from ScaleEquivSegLib.mrml import SIDE_BY_SIDE_VIEWS
+from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
+
+MODULE = Path(__file__).parents[1] / "ScaleEquivSeg" / "ScaleEquivSeg.py"
+SECONDS_AT_MOST = 120
+QUICK = PhantomSpec(seed=1, size=(32, 32, 32), spacing=(2, 2, 2))
+SLOW = PhantomSpec(seed=1, size=(112, 112, 112), spacing=(1, 1, 1))
+OBLIQUE = ((0.8, -0.48, -0.36), (0.6, 0.64, 0.48), (0.0, 0.6, -0.8))  # and left-handed
+
+
+class User:
+    """What a user does with the panel, and what they see of it."""
+
+    def __init__(self, host: slicerhost.Host) -> None:
+        self.host = host
+        self.module, self.widget = host.load_module(MODULE)
+        self.ui = self.widget.ui
+
+    def load(self, spec: PhantomSpec, name: str = "scan") -> Any:
+        volume = make_phantom(spec).channels[0]
+        return slicer.util.addVolumeFromArray(volume.array, volume.geometry.ijk_to_ras, name=name)
+
+    def choose(self, volume: Any, network: str = "Baseline") -> None:
+        self.ui.inputSelector.setCurrentNode(volume)
+        self.ui.networkSelector.currentText = network
+        self.ui.deviceSelector.currentText = "CPU"
+
+    def start(self) -> None:
+        assert self.ui.segmentButton.enabled, self.ui.statusLabel.text
+        self.ui.segmentButton.click()
+
+    def wait(self) -> None:
+        assert self.host.wait_until(lambda: not self.running, SECONDS_AT_MOST)
+        self.host.raise_exceptions()
+
+    def wait_until_computing(self) -> None:
+        assert self.host.wait_until(lambda: "Segmenting" in self.status, SECONDS_AT_MOST)
+
+    @property
+    def running(self) -> bool:
+        return bool(self.ui.cancelButton.enabled)
+
+    @property
+    def status(self) -> str:
+        return str(self.ui.statusLabel.text)
+
+    @property
+    def results(self) -> list[Any]:
+        return list(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
+
+    @property
+    def worker_pid(self) -> int:
+        return int(self.widget.panel._worker.pid)
+
+
+@pytest.fixture
+def user() -> Iterator[User]:
+    host = slicerhost.start()
+    user = User(host)
+    yield user
+    host.close()
+    host.raise_exceptions()
+
+
+def labels_of(node: Any, volume: Any) -> np.ndarray:
+    labels = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    for value in (1, 2):
+        labels[slicer.util.arrayFromSegmentBinaryLabelmap(node, f"Segment_{value}", volume) > 0] = value
+    return labels
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_segment_cannot_be_pressed_until_there_is_something_to_segment(user: User) -> None:
+    assert not user.ui.segmentButton.enabled
+    assert user.status == "Choose a volume."
+    assert user.ui.segmentButton.toolTip == "Choose a volume."
+    user.choose(user.load(QUICK))
+    assert user.ui.segmentButton.enabled
+    assert not user.ui.cancelButton.enabled
+    assert not user.ui.sideBySideButton.enabled
+
+
+def test_both_networks_give_a_segmentation_each_and_the_volumes_table(user: User) -> None:
+    volume = user.load(QUICK)
+    user.choose(volume, "Both")
+    user.start()
+    assert user.running
+    assert not user.ui.segmentButton.enabled
+    assert not user.ui.inputSection.enabled
+    user.wait()
+    assert user.status == "Done."
+    assert [node.GetName() for node in user.results] == ["scan equivariant", "scan baseline"]
+    table = user.ui.volumesTable
+    assert [table.horizontalHeaderItem(c).text() for c in range(2)] == ["Equivariant", "Baseline"]
+    for column, node in enumerate(user.results):
+        labels = labels_of(node, volume)
+        for row in range(2):
+            assert float(table.item(row, column).text()) == pytest.approx((labels == row + 1).sum() * 8e-3, abs=0.006)
+
+
+@pytest.mark.parametrize("direction", [PhantomSpec().direction, OBLIQUE], ids=["plain", "oblique"])
+def test_the_panel_and_the_command_line_give_the_same_voxels(user: User, tmp_path: Path, direction: Any) -> None:
+    spec = PhantomSpec(seed=2, size=(40, 36, 20), spacing=(1.5, 1.5, 3), direction=direction)
+    phantom = make_phantom(spec)
+    write_volume(phantom.channels[0], tmp_path / "scan.nrrd")
+    volume = user.load(spec)
+    user.choose(volume, "Both")
+    user.start()
+    user.wait()
+    for node, bundle in zip(user.results, ["phantom-se_unet", "phantom-unet"], strict=True):
+        output = tmp_path / f"{bundle}.seg.nrrd"
+        assert command_line(["segment", str(tmp_path / "scan.nrrd"), "-o", str(output), "--bundle", bundle]) == 0
+        labels = read_volume(output)
+        assert np.array_equal(labels_of(node, volume), labels.array)
+        assert labels.array.any()
+        assert labels.geometry.agrees_with(phantom.labels.geometry)
+        assert node.GetAttribute("ScaleEquivSeg.bundle") == bundle
+
+
+@pytest.mark.parametrize(("network", "name"), [("Equivariant", "scan equivariant"), ("Baseline", "scan baseline")])
+def test_one_network_alone_gives_one_segmentation(user: User, network: str, name: str) -> None:
+    user.choose(user.load(QUICK), network)
+    user.start()
+    user.wait()
+    assert [node.GetName() for node in user.results] == [name]
+    assert not user.ui.sideBySideButton.enabled
+
+
+def test_a_second_run_overwrites_nothing_and_needs_no_new_worker(user: User) -> None:
+    user.choose(user.load(QUICK))
+    user.start()
+    user.wait()
+    pid = user.worker_pid
+    user.start()
+    user.wait()
+    assert len(user.results) == 2
+    assert user.worker_pid == pid
+
+
+def test_side_by_side_shows_one_network_in_each_view(user: User) -> None:
+    user.choose(user.load(QUICK), "Both")
+    user.start()
+    user.wait()
+    user.ui.sideBySideButton.click()
+    user.host.raise_exceptions()
+    views = [slicer.app.layoutManager().sliceWidget(tag).mrmlSliceNode() for tag in SIDE_BY_SIDE_VIEWS]
+    assert [view.GetLayoutLabel() for view in views] == ["Equivariant", "Baseline"]
+    assert [list(node.GetDisplayNode().GetViewNodeIDs()) for node in user.results] == [[v.GetID()] for v in views]
+
+
+def test_show_3d_makes_surfaces_and_hides_them_again(user: User) -> None:
+    user.choose(user.load(QUICK))
+    user.start()
+    user.wait()
+    (node,) = user.results
+    user.ui.show3DButton.click()
+    assert node.GetSegmentation().ContainsRepresentation("Closed surface")
+    assert node.GetDisplayNode().GetVisibility3D()
+    user.ui.show3DButton.click()
+    assert not node.GetDisplayNode().GetVisibility3D()
+    user.host.raise_exceptions()
+
+
+def test_a_killed_worker_is_reported_and_the_panel_works_again(user: User) -> None:
+    volume = user.load(SLOW)
+    user.choose(volume, "Equivariant")
+    user.start()
+    user.wait_until_computing()
+    os.kill(user.worker_pid, signal.SIGKILL)
+    user.wait()
+    assert "killed or crashed" in user.status
+    assert not user.results
+    assert not user.ui.progressBar.visible
+    user.choose(user.load(QUICK, "small"))
+    user.start()
+    user.wait()
+    assert user.status == "Done."
+    assert len(user.results) == 1
+
+
+def test_cancel_ends_a_run_within_two_seconds_without_results(user: User) -> None:
+    user.choose(user.load(SLOW), "Equivariant")
+    user.start()
+    user.wait_until_computing()
+    pid = user.worker_pid
+    started = time.monotonic()
+    user.ui.cancelButton.click()
+    user.wait()
+    assert time.monotonic() - started < 2.5  # 2 s, and what a busy test machine adds
+    assert user.status == "Cancelled."
+    assert not user.results
+    user.host.close()
+    assert not alive(pid)
+
+
+def test_closing_the_scene_in_mid_run_ends_the_run_and_its_worker(user: User) -> None:
+    user.choose(user.load(SLOW), "Equivariant")
+    user.start()
+    user.wait_until_computing()
+    pid = user.worker_pid
+    user.host.clear_scene()
+    assert not user.running
+    assert not alive(pid)
+    assert not user.results
+    user.choose(user.load(QUICK))
+    user.start()
+    user.wait()
+    assert len(user.results) == 1
+
+
+def test_a_volume_deleted_in_mid_run_ends_the_run_with_the_reason(user: User) -> None:
+    volume = user.load(QUICK)
+    user.choose(volume)
+    user.start()
+    slicer.mrmlScene.RemoveNode(volume)
+    user.wait()
+    assert "scan was deleted during the run" in user.status or user.status == "Choose a volume."
+    assert "scan was deleted during the run" in user.ui.logText.toPlainText()
+    assert not user.results
+
+
+def test_the_result_belongs_to_the_volume_chosen_at_the_start(user: User) -> None:
+    first, second = user.load(QUICK, "first"), user.load(QUICK, "second")
+    user.choose(first)
+    user.start()
+    user.widget.logic.getParameterNode().inputVolume = second
+    user.wait()
+    (node,) = user.results
+    assert node.GetName() == "first baseline"
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    assert node.GetNodeReferenceID(role) == first.GetID()
+
+
+def test_a_volume_that_cannot_be_segmented_is_refused_with_the_reason(user: User) -> None:
+    volume = user.load(QUICK)
+    array = slicer.util.arrayFromVolume(volume).astype(np.float32)
+    array[0, 0, 0] = np.nan
+    slicer.util.updateVolumeFromArray(volume, array)
+    user.choose(volume)
+    user.start()
+    user.wait()
+    assert "NaN" in user.status
+    assert user.ui.segmentButton.enabled
+
+
+def test_a_constant_volume_gives_an_empty_segmentation_and_a_warning(user: User) -> None:
+    geometry = QUICK.geometry()
+    empty = Volume(np.zeros(geometry.shape, np.int16), geometry)
+    volume = slicer.util.addVolumeFromArray(empty.array, geometry.ijk_to_ras, name="empty")
+    user.choose(volume, "Both")
+    user.start()
+    user.wait()
+    assert "same value everywhere" in user.status
+    assert not labels_of(user.results[0], volume).any()
+    user.ui.sideBySideButton.click()
+    user.host.raise_exceptions()
+
+
+def test_a_scene_saved_and_reopened_shows_the_panel_as_it_was(user: User, tmp_path: Path) -> None:
+    user.choose(user.load(QUICK, "kept"), "Equivariant")
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    user.host.clear_scene()
+    assert user.ui.networkSelector.currentText == "Both"
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    user.host.process_events()
+    assert user.ui.networkSelector.currentText == "Equivariant"
+    assert user.ui.deviceSelector.currentText == "CPU"
+    assert user.ui.inputSelector.currentNode().GetName() == "kept"
+    assert user.ui.segmentButton.enabled

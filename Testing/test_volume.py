@@ -1,0 +1,183 @@
+"""Volumes keep their place in the world through files, re-orientation and resampling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ScaleEquivSegLib.errors import UnreadableVolume, UnsuitableVolume, UnwritableOutput
+from ScaleEquivSegLib.volume import (
+    AxisOrder,
+    Geometry,
+    Volume,
+    make_geometry,
+    read_volume,
+    resample,
+    to_sitk,
+    working_geometry,
+    write_volume,
+)
+
+
+def rotation(seed: int, left_handed: bool = False) -> np.ndarray:
+    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))
+    q = q * np.sign(np.diag(r))
+    q = q if np.linalg.det(q) > 0 else -q
+    return q @ np.diag([1, 1, -1]) if left_handed else q
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> Geometry:
+    size = tuple(draw(st.integers(1, 9)) for _ in range(3))
+    spacing = [draw(st.floats(0.2, 6)) for _ in range(3)]
+    center = [draw(st.floats(-300, 300)) for _ in range(3)]
+    direction = rotation(draw(st.integers(0, 10_000)), draw(st.booleans()))
+    return make_geometry(size, spacing, direction, center)  # type: ignore[arg-type]
+
+
+def numbered(geometry: Geometry) -> Volume:
+    return Volume(np.arange(np.prod(geometry.shape), dtype=np.int32).reshape(geometry.shape), geometry)
+
+
+@settings(max_examples=40, deadline=None)
+@given(geometry=geometries())
+def test_a_volume_comes_back_from_an_nrrd_file_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, geometry: Geometry
+) -> None:
+    path = tmp_path_factory.mktemp("nrrd") / "volume.nrrd"
+    write_volume(numbered(geometry), path, {"ScaleEquivSeg_test": "ä value"})
+    back = read_volume(path)
+    assert back.geometry.agrees_with(geometry, tolerance_mm=1e-9)
+    assert np.array_equal(back.array, numbered(geometry).array)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@settings(max_examples=60, deadline=None)
+@given(geometry=geometries())
+def test_indices_lie_where_simpleitk_puts_them(geometry: Geometry) -> None:
+    image = to_sitk(numbered(geometry))
+    for index in (np.zeros(3, int), geometry.size - 1):
+        left, back, up = image.TransformIndexToPhysicalPoint(index.tolist())
+        assert np.allclose(geometry.to_ras(index), [-left, -back, up], atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(geometry=geometries(), orientation=st.sampled_from(["RAS", "LPS", "PIR", "SAL"]))
+def test_reordering_axes_moves_no_voxel_in_the_world(geometry: Geometry, orientation: str) -> None:
+    volume = numbered(geometry)
+    order = AxisOrder.towards(geometry.direction, orientation)
+    turned = order.apply(volume)
+    for index in np.ndindex(*turned.array.shape):
+        where = turned.geometry.to_ras(np.array(index[::-1]))
+        old = np.linalg.solve(geometry.ijk_to_ras[:3, :3], where - geometry.ijk_to_ras[:3, 3])
+        k, j, i = np.round(old).astype(int)[::-1]
+        assert volume.array[k, j, i] == turned.array[index]
+    assert np.array_equal(order.undo(turned.array), volume.array)
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "AIL"])
+def test_reordered_axes_point_where_they_were_asked_to(orientation: str) -> None:
+    letters = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+    volume = numbered(make_geometry((2, 3, 4), (1, 2, 3), np.eye(3)[:, [2, 0, 1]] * [1, -1, 1], (0, 0, 0)))
+    direction = AxisOrder.towards(volume.geometry.direction, orientation).apply(volume).geometry.direction
+    for axis, letter in enumerate(orientation):
+        row, sign = letters[letter]
+        assert direction[row, axis] == pytest.approx(sign)
+
+
+@settings(max_examples=30, deadline=None)
+@given(geometry=geometries(), spacing=st.floats(0.5, 3))
+def test_the_working_grid_covers_the_same_box(geometry: Geometry, spacing: float) -> None:
+    target = working_geometry(geometry, np.full(3, spacing))
+    middle = [g.to_ras((g.size - 1) / 2) for g in (geometry, target)]
+    assert np.allclose(*middle, atol=1e-6)
+    extent = geometry.size * geometry.spacing
+    assert np.all(np.abs(target.size * spacing - extent) <= np.maximum(spacing / 2 + 1e-6, spacing - extent))
+
+
+def test_resampling_keeps_a_smooth_image_where_it_is() -> None:
+    direction = rotation(4, left_handed=True)
+    source = make_geometry((30, 40, 12), (1.0, 0.7, 2.5), direction, (10, -20, 30))
+    target = working_geometry(source, np.array([1.5, 1.5, 1.5]))
+
+    def ramp(geometry: Geometry) -> np.ndarray:
+        k, j, i = np.indices(geometry.shape)
+        return geometry.to_ras(np.stack([i, j, k], -1)) @ [1.0, 2.0, -1.0]
+
+    moved = resample(Volume(ramp(source), source), target)
+    inside = (slice(2, -2),) * 3
+    assert np.abs(moved.array - ramp(target))[inside].max() < 0.05
+
+
+def test_resampling_onto_a_coarser_grid_does_not_alias() -> None:
+    source = make_geometry((64, 4, 4), (1, 1, 1), np.eye(3), (0, 0, 0))
+    stripes = np.broadcast_to((-1.0) ** np.arange(64), source.shape)
+    coarse = resample(Volume(stripes, source), working_geometry(source, np.array([3.0, 1, 1])))
+    assert np.abs(coarse.array[:, :, 2:-2]).max() < 0.05
+
+
+def test_the_same_grid_is_not_resampled_at_all() -> None:
+    volume = numbered(make_geometry((3, 4, 5), (1.0004, 1, 1), rotation(1), (0, 0, 0)))
+    assert working_geometry(volume.geometry, np.ones(3)) is volume.geometry
+    assert resample(volume, volume.geometry) is volume
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableVolume, match=r"nothing\.nrrd does not exist"):
+        read_volume(tmp_path / "nothing.nrrd")
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.nrrd").write_text("no image")
+    with pytest.raises(UnreadableVolume, match=r"text\.nrrd"):
+        read_volume(tmp_path / "text.nrrd")
+
+
+def test_a_colour_image_and_a_time_series_are_refused_with_what_to_pick(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.Image(3, 3, 3, sitk.sitkVectorUInt8), str(tmp_path / "rgb.nrrd"))
+    with pytest.raises(UnsuitableVolume, match="pick a scalar volume"):
+        read_volume(tmp_path / "rgb.nrrd")
+    sitk.WriteImage(sitk.Image([3, 3, 3, 2], sitk.sitkInt16), str(tmp_path / "4d.nrrd"))
+    with pytest.raises(UnsuitableVolume, match="pick a 3D volume"):
+        read_volume(tmp_path / "4d.nrrd")
+
+
+def test_a_dicom_series_is_read_from_its_folder(tmp_path: Path) -> None:
+    volume = Volume(
+        np.arange(60, dtype=np.int16).reshape(3, 4, 5), make_geometry((5, 4, 3), (1, 1, 2), np.eye(3), (0, 0, 0))
+    )
+    image = to_sitk(volume)
+    for k in range(3):
+        piece = image[:, :, k]
+        x, y, z = image.TransformIndexToPhysicalPoint((0, 0, k))
+        piece.SetMetaData("0020|0032", f"{x}\\{y}\\{z}")
+        piece.SetMetaData(
+            "0020|0037", "\\".join(f"{v:.6f}" for v in np.array(image.GetDirection()).reshape(3, 3).T[:2].ravel())
+        )
+        piece.SetMetaData("0020|000e", "1.2.3.4")
+        piece.SetMetaData("0020|000d", "1.2.3")
+        piece.SetMetaData("0020|0013", str(k))
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(tmp_path / f"{k}.dcm"))
+        writer.Execute(piece)
+    back = read_volume(tmp_path)
+    assert back.geometry.agrees_with(volume.geometry)
+    assert np.array_equal(back.array, volume.array)
+
+
+def test_an_empty_folder_is_no_dicom_series(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableVolume, match="no DICOM series"):
+        read_volume(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    volume = numbered(make_geometry((1, 1, 1), (1, 1, 1), np.eye(3), (0, 0, 0)))
+    with pytest.raises(UnwritableOutput, match="file"):
+        write_volume(volume, tmp_path / "file" / "volume.nrrd")
