@@ -56,6 +56,8 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel = Panel(self.ui)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        # The end of the batch, not of the import: only then do the selectors know the imported nodes.
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndBatchProcessEvent, self.onSceneEndBatch)
         qt.QCoreApplication.instance().connect("aboutToQuit()", self.onApplicationQuit)
         self.bindParameters()
 
@@ -77,6 +79,11 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndClose(self, caller, event):
         if self.parent.isEntered:
+            self.bindParameters()
+
+    def onSceneEndBatch(self, caller, event):
+        if self._parameters is not None:
+            self.unbindParameters()
             self.bindParameters()
 
     def onApplicationQuit(self):

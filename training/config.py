@@ -42,6 +42,7 @@ class FitConfig:
     weight_decay: float = 1e-4
     scale_window: int = 0
     """Train on this many neighbouring scales of the axis, a random choice at each step; 0 for all of them."""
+    checkpoint_every: int = 50
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ def fit(config: Config, command: str, run_folder: Path, bundle_folder: Path) -> 
     validation = phantom_cases(data.validation, data.first_validation_seed, data, inputs)
 
     task = SegmentationTask(network, config.fit)
-    checkpoints = ModelCheckpoint(run_folder, save_last=True, every_n_train_steps=50, save_top_k=0)
+    checkpoints = ModelCheckpoint(
+        run_folder, save_last=True, every_n_train_steps=config.fit.checkpoint_every, save_top_k=0
+    )
     trainer = L.Trainer(
         max_steps=config.fit.steps,
         default_root_dir=run_folder,

@@ -116,15 +116,15 @@ class Host:
         name = module if isinstance(module, str) else module.name
         if name not in self._loaded and name.lower() not in vars(slicer.modules):
             raise RuntimeError(f"there is no module '{name}'")
-        _call_if_defined(self._loaded.get(self.selected_module), "exit")
+        _set_entered(self._loaded.get(self.selected_module), False)
         self.selected_module = name
-        _call_if_defined(self._loaded.get(name), "enter")
+        _set_entered(self._loaded.get(name), True)
 
     def unload_module(self, name: str) -> None:
         """Leave the panel and clean it up, as Slicer does when it quits."""
         widget = self._loaded.pop(name)
         if self.selected_module == name:
-            _call_if_defined(widget, "exit")
+            _set_entered(widget, False)
             self.selected_module = ""
         self.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
         widget.parent.setMRMLScene(None)
@@ -188,9 +188,13 @@ def start() -> Host:
     return _host
 
 
-def _call_if_defined(widget: Any, name: str) -> None:
-    if hasattr(widget, name):
-        getattr(widget, name)()
+def _set_entered(widget: Any, entered: bool) -> None:
+    """Open or leave a panel; None is one of Slicer's own modules, which have no panel here."""
+    if widget is not None:
+        widget.parent._entered = entered
+        method = "enter" if entered else "exit"
+        if hasattr(widget, method):
+            getattr(widget, method)()
 
 
 def _import_file(path: Path) -> types.ModuleType:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import slicer.util
-from PySide6 import QtGui, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 
 from .mrml_widgets import SceneWidget
 from .pythonqt import stand_in
@@ -58,6 +58,8 @@ class qSlicerScriptedLoadableModuleWidget(SceneWidget):
     """The panel's top widget, which Slicer hands to the module's widget class."""
 
     _python_self: Any = None
+    _entered = False
+    isEntered = QtCore.Property(bool, lambda self: self._entered)
 
     def __init__(self) -> None:
         super().__init__()

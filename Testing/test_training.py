@@ -1,0 +1,92 @@
+"""Training produces bundles that the engine runs, remembers how, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from ScaleEquivSegLib.bundles import read_bundle
+from ScaleEquivSegLib.cli import main as command_line
+from ScaleEquivSegLib.networks import build_network
+from training.config import FitConfig, load_config
+from training.evaluate import evaluate
+from training.fit import fit
+from training.task import SegmentationTask
+
+CONFIGS = Path(__file__).parents[1] / "training" / "configs"
+TWO_PHANTOMS = ["data.train=2", "data.validation=1", "data.scale=[1.0, 1.0]", "fit.crop=32"]
+
+
+def test_a_fit_learns_two_phantoms_by_heart_and_exports_a_bundle_the_engine_runs(tmp_path: Path) -> None:
+    # Validation on the training seeds: this is about learning at all.
+    overrides = [*TWO_PHANTOMS, "data.first_validation_seed=0", "fit.steps=80", "fit.learning_rate=0.02"]
+    config = load_config(CONFIGS / "phantom_unet.yaml", overrides)
+    metrics = fit(config, "python -m training fit test", tmp_path / "run", tmp_path / "bundle")
+    assert metrics["dice"] > 0.6
+    card = json.loads((tmp_path / "bundle" / "card.json").read_text())
+    assert card["metrics"] == metrics
+    assert card["training"]["command"] == "python -m training fit test"
+    assert card["training"]["fit"]["steps"] == 80
+
+    assert command_line(["phantom", str(tmp_path / "data"), "--seed", "0"]) == 0
+    figures = evaluate(tmp_path / "bundle", tmp_path / "data", split="test")
+    assert figures["cases"] == 1
+    assert figures["dice.mean@1"] == pytest.approx(metrics["dice"], abs=0.02)
+    assert {"dice.Head@1", "dice.Body@1"} <= set(figures)
+
+
+def test_a_fit_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training", "fit", str(CONFIGS / "phantom_unet.yaml"), *TWO_PHANTOMS]
+    command += ["fit.steps=40", "fit.checkpoint_every=5", "--run", str(tmp_path / "run")]
+    command += ["--bundle", str(tmp_path / "bundle")]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "run" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists():
+        assert first.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not (tmp_path / "bundle").exists()
+
+    second = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Restored all states from the checkpoint" in second.stderr
+    assert read_bundle(tmp_path / "bundle").name == "phantom-unet"
+
+
+def test_training_sees_every_window_of_the_scale_axis_and_inference_all_of_it() -> None:
+    axis = {"first": 1.0, "ratio": 2.0, "count": 4}
+    arguments = {"in_channels": 1, "classes": 3, "channels": [2, 4], "scale_axis": axis}
+    network = build_network("se_unet", arguments)
+    task = SegmentationTask(network, FitConfig(scale_window=2))
+    torch.manual_seed(0)
+    seen = {task._random_window() for _ in range(50)}
+    assert {window.first for window in seen} == {1.0, 2.0, 4.0}
+    assert {window.count for window in seen} == {2}
+    assert network.axis == task.whole_axis
+
+
+def test_every_configuration_can_be_read() -> None:
+    for path in CONFIGS.glob("*.yaml"):
+        if not path.name.endswith(".card.yaml"):
+            config = load_config(path, ["fit.steps=3"])
+            assert config.fit.steps == 3
+            assert config.card.exists()
+
+
+@pytest.mark.parametrize("override", ["fit.stepz=3", "network.layers=4"])
+def test_a_setting_that_does_not_exist_is_refused_by_name(override: str) -> None:
+    with pytest.raises(ValueError, match=override.partition("=")[0]):
+        load_config(CONFIGS / "phantom_unet.yaml", [override])
+
+
+def test_an_override_without_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="key=value"):
+        load_config(CONFIGS / "phantom_unet.yaml", ["fit.steps"])
