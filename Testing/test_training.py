@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.networks import build_network

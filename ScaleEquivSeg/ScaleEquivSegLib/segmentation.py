@@ -80,27 +80,14 @@ def segment(
     _check_channels(channels, bundle)
     geometry = channels[0].geometry
     order = AxisOrder.towards(geometry.direction, bundle.orientation)
-    upright = [order.apply(channel) for channel in channels]
-    target = working_geometry(upright[0].geometry, np.array(bundle.spacing))
-    constant = [c.name for c, v in zip(bundle.inputs, channels, strict=True) if v.array.min() == v.array.max()]
     warnings: tuple[str, ...] = ()
+    constant = [c.name for c, v in zip(bundle.inputs, channels, strict=True) if v.array.min() == v.array.max()]
     if constant:
         labels = np.zeros(geometry.shape, np.uint8)
         warnings = (f"{', '.join(constant)} has the same value everywhere; the segmentation is empty.",)
     else:
-        image = np.stack(
-            [normalised(resample(v, target).array, c) for v, c in zip(upright, bundle.inputs, strict=True)]
-        )
-        # The networks count x, y, z; arrays are stored k, j, i.
-        scores = class_scores(
-            model.network,
-            image.transpose(0, 3, 2, 1),
-            device,
-            lambda fraction: progress("Segmenting", fraction),
-            settings.tile,
-        )
-        progress("Restoring the grid", 0.0)
-        labels = order.undo(_labels_on_grid(scores.transpose(0, 3, 2, 1), target, upright[0].geometry))
+        upright = [order.apply(channel) for channel in channels]
+        labels = order.undo(_label_upright(upright, model, device, settings, progress))
     return Segmentation(
         labels=Volume(labels, geometry),
         bundle=bundle,
@@ -109,6 +96,24 @@ def segment(
         device=str(device),
         warnings=warnings,
     )
+
+
+def _label_upright(
+    channels: Sequence[Volume], model: Model, device: torch.device, settings: Settings, progress: Progress
+) -> np.ndarray:
+    """Labels on the grid of volumes that are already in the bundle's orientation."""
+    bundle = model.bundle
+    target = working_geometry(channels[0].geometry, np.array(bundle.spacing))
+    image = np.stack([normalised(resample(v, target).array, c) for v, c in zip(channels, bundle.inputs, strict=True)])
+    scores = class_scores(
+        model.network,
+        image.transpose(0, 3, 2, 1),  # the networks count x, y, z; arrays are stored k, j, i
+        device,
+        lambda fraction: progress("Segmenting", fraction),
+        settings.tile,
+    )
+    progress("Restoring the grid", 0.0)
+    return _labels_on_grid(scores.transpose(0, 3, 2, 1), target, channels[0].geometry)
 
 
 def _check_channels(channels: Sequence[Volume], bundle: Bundle) -> None:

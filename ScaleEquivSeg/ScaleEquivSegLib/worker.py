@@ -41,6 +41,7 @@ class Worker:
         self._closing = threading.Event()
         self._models: dict[tuple[str, str], Any] = {}
         self._last_progress = 0.0
+        self._speaking = threading.Lock()
 
     def run(self) -> None:
         """Serve until told to quit or until nobody is left to serve."""
@@ -132,8 +133,9 @@ class Worker:
 
     def _say(self, message: Message) -> None:
         try:
-            self._replies.write(json.dumps(message) + "\n")
-            self._replies.flush()
+            with self._speaking:  # the listening thread speaks too
+                self._replies.write(json.dumps(message) + "\n")
+                self._replies.flush()
         except (BrokenPipeError, ValueError):
             self._closing.set()  # nobody listens any more: stop at the next checkpoint
 

@@ -28,8 +28,9 @@ class Panel:
         self._parameters: Any = None
         self._gui_tag: Any = None
         self._bundles, self._refused = find_bundles([bundled_models()])
-        self._worker = WorkerProcess(self._on_message, self._log, self._on_worker_end)
+        self.worker = WorkerProcess(self._on_message, self._log, self._on_worker_end)
         self._run: Run | None = None
+        self._last_obstacle = ""
 
         ui.logText.setMaximumBlockCount(LOG_LINES)
         ui.volumesTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
@@ -81,8 +82,8 @@ class Panel:
             _("One network in each view, linked.") if both else _("Segment with both networks first.")
         )
         self.ui.show3DButton.enabled = any(self._results())
-        if not running and obstacle:
-            self.ui.statusLabel.text = obstacle
+        if not running and obstacle != self._last_obstacle:
+            self._last_obstacle = self.ui.statusLabel.text = obstacle
 
     def _obstacle(self) -> str:
         """Why Segment cannot be pressed, empty if it can."""
@@ -117,7 +118,7 @@ class Panel:
     def _on_segment(self, _checked: bool = False) -> None:
         assert self._parameters is not None
         self._run = Run(
-            self._worker,
+            self.worker,
             self._parameters.inputVolume,
             self._chosen_bundles(),
             self._parameters.device.value,
@@ -147,7 +148,7 @@ class Panel:
 
     def stop(self, reason: str) -> None:
         """End a run and the worker at once: the scene or the application closes, or the worker doesn't listen."""
-        self._worker.stop()
+        self.worker.stop()
         if self._run is not None:
             self._run.abort(reason)
 
@@ -181,8 +182,8 @@ class Panel:
     def _end_run(self, status: str) -> None:
         self._run = None
         self.ui.progressBar.hide()
-        self.ui.statusLabel.text = status
         self.refresh()
+        self.ui.statusLabel.text = status
 
     # Results
 

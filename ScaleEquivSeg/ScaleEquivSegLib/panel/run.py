@@ -62,7 +62,7 @@ class Run:
         self._on_finished = on_finished
         self._on_failed = on_failed
         self._replies: list[Mapping[str, Any]] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="ScaleEquivSeg-")
+        self._folder = tempfile.TemporaryDirectory(prefix="ScaleEquivSeg-", ignore_cleanup_errors=True)
         self._input = Path(self._folder.name) / "input.nrrd"
 
     def start(self) -> None:
