@@ -106,6 +106,14 @@ def test_side_by_side_shows_one_segmentation_in_each_linked_view() -> None:
         assert composite.GetBackgroundVolumeID() == node.GetID()
         assert composite.GetLinkedControl()
         assert list(result.GetDisplayNode().GetViewNodeIDs()) == [view.GetID()]
-    # Asking again, for others, uses the same layout.
-    show_side_by_side(node, [("Two", results[1]), ("One", results[0])])
-    assert slicer.app.layoutManager().sliceWidget(SIDE_BY_SIDE_VIEWS[0]).mrmlSliceNode().GetLayoutLabel() == "Two"
+
+
+def test_a_second_comparison_replaces_the_first_and_leaves_other_segmentations_alone() -> None:
+    node, volume = volume_node(np.eye(3))
+    first, second, third, other = (import_segmentation(labels_like(volume), CLASSES, node, n) for n in "abcd")
+    show_side_by_side(node, [("A", first), ("B", second)])
+    show_side_by_side(node, [("B", second), ("C", third)])
+    assert slicer.app.layoutManager().sliceWidget(SIDE_BY_SIDE_VIEWS[0]).mrmlSliceNode().GetLayoutLabel() == "B"
+    assert [s.GetDisplayNode().GetVisibility() for s in (first, second, third, other)] == [0, 1, 1, 1]
+    show_side_by_side(node, [("A", first), ("C", third)])
+    assert [s.GetDisplayNode().GetVisibility() for s in (first, second, third)] == [1, 0, 1]

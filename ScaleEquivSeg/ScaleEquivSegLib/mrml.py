@@ -88,6 +88,7 @@ def show_side_by_side(
     if not layout.SetLayoutDescription(SIDE_BY_SIDE_LAYOUT, description):
         layout.AddLayoutDescription(SIDE_BY_SIDE_LAYOUT, description)
     manager.setLayout(SIDE_BY_SIDE_LAYOUT)
+    _hide_former(volume.GetScene(), [node for _, node in segmentations])
     center = _center_of(segmentations[0][1]) or _center_of(segmentations[1][1])
     for view, title, (_, segmentation) in zip(SIDE_BY_SIDE_VIEWS, titles, segmentations, strict=True):
         logic = manager.sliceWidget(view).sliceLogic()
@@ -97,9 +98,19 @@ def show_side_by_side(
         slice_node.SetLayoutLabel(title)
         slice_node.SetOrientation("Axial")
         segmentation.GetDisplayNode().SetViewNodeIDs([slice_node.GetID()])
+        segmentation.GetDisplayNode().SetVisibility(True)
         logic.FitSliceToAll()
         if center:
             slice_node.JumpSliceByOffsetting(*center)
+
+
+def _hide_former(scene: slicer.vtkMRMLScene, shown: Sequence[slicer.vtkMRMLSegmentationNode]) -> None:
+    """Hide segmentations that an earlier comparison has confined to the two views."""
+    views = {scene.GetSingletonNode(tag, "vtkMRMLSliceNode").GetID() for tag in SIDE_BY_SIDE_VIEWS}
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene):
+        display = node.GetDisplayNode()
+        if node not in shown and display is not None and set(display.GetViewNodeIDs()) & views:
+            display.SetVisibility(False)
 
 
 def _layout_description(titles: Sequence[str]) -> str:

@@ -202,7 +202,7 @@ def make_logics(scene: Any) -> tuple[Any, Modules]:
 
 
 def fill_subject_hierarchy(scene: Any) -> None:
-    """Give every data node an item under the scene, as Slicer's subject hierarchy does when a node is added."""
+    """Give every data node an item under the scene while it is there, as Slicer's subject hierarchy does."""
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def node_added(_scene: Any, _event: str, node: Any) -> None:
@@ -211,4 +211,11 @@ def fill_subject_hierarchy(scene: Any) -> None:
             hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
             hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
 
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def node_about_to_be_removed(_scene: Any, _event: str, node: Any) -> None:
+        hierarchy = None if scene.IsClosing() else slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        if hierarchy is not None and (item := hierarchy.GetItemByDataNode(node)):
+            hierarchy.RemoveItem(item, False, False)
+
     scene.AddObserver(scene.NodeAddedEvent, node_added)
+    scene.AddObserver(scene.NodeAboutToBeRemovedEvent, node_about_to_be_removed)

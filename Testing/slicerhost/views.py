@@ -80,8 +80,6 @@ def _draw_title(painter: Any, bar: QtCore.QRect, node: Any, offset: str) -> None
     font.setBold(False)
     painter.setFont(font)
     painter.drawText(text, QtCore.Qt.AlignVCenter | QtCore.Qt.AlignRight, offset)
-    if node.GetName() != node.GetLayoutLabel() and bar.width() > 240:
-        painter.drawText(text, QtCore.Qt.AlignCenter, node.GetName())
 
 
 def _window(width: int, height: int) -> tuple[Any, Any]:
