@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -65,7 +66,11 @@ def client() -> Iterator[Client]:
     }
     yield client
     client.process.kill()
-    client.process.communicate()
+    client.process.wait()
+    for pipe in (client.process.stdin, client.process.stdout):
+        assert pipe
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()
 
 
 def client_version() -> str:

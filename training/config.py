@@ -40,10 +40,8 @@ class FitConfig:
     crop: int = 48
     learning_rate: float = 6e-3
     weight_decay: float = 1e-4
-    finest_scale: int = 0
-    """Index on the network's scale axis of the finest scale to train on; finer ones only join at inference."""
     scale_window: int = 0
-    """Train on this many neighbouring scales, a random choice at each step; 0 for all of them."""
+    """Train on this many neighbouring scales of the axis, a random choice at each step; 0 for all of them."""
     checkpoint_every: int = 50
 
 

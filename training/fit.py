@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from monai.utils import set_determinism
 
 from ScaleEquivSegLib.bundles import Channel
-from ScaleEquivSegLib.networks import build_network
+from ScaleEquivSegLib.networks import UNet, build_network
 from ScaleEquivSegLib.networks.unet import restate_statistics
 
 from .config import Config
@@ -51,7 +51,7 @@ def fit(config: Config, command: str, run_folder: Path, bundle_folder: Path) -> 
     )
     last = run_folder / "last.ckpt"
     trainer.fit(task, training_loader(training, config.fit), ckpt_path=last if last.exists() else None)
-    _restate(task, training_loader(training, config.fit))
+    _restate(network, training_loader(training, config.fit))
     (measured,) = trainer.validate(task, validation_loader(validation), verbose=False)
     names = [label["name"] for label in card["labels"]]
     metrics = {"dice": round(measured["val_dice"], 4)}
@@ -60,11 +60,8 @@ def fit(config: Config, command: str, run_folder: Path, bundle_folder: Path) -> 
     return metrics
 
 
-def _restate(task: SegmentationTask, loader: torch.utils.data.DataLoader) -> None:
-    """Take the normalisation's statistics anew, at all the scales of training."""
+def _restate(network: UNet, loader: torch.utils.data.DataLoader) -> None:
     batches = [
         batch["image"].as_subclass(torch.Tensor) for batch, _ in zip(loader, range(STATISTICS_BATCHES), strict=False)
     ]
-    task.network.axis = task.training_axis
-    restate_statistics(task.network, batches)
-    task.network.axis = task.whole_axis
+    restate_statistics(network, batches)

@@ -25,7 +25,6 @@ class SegmentationTask(L.LightningModule):
         self.network = network
         self.fit_config = fit
         self.whole_axis = network.axis
-        self.training_axis = network.axis.window(fit.finest_scale, network.axis.count - fit.finest_scale)
         self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
         self.dice = DiceMetric(include_background=False, reduction="mean_batch")
 
@@ -39,9 +38,9 @@ class SegmentationTask(L.LightningModule):
 
     def _random_window(self) -> ScaleAxis:
         """A run of neighbouring scales: the network learns to be silent at scales that do not fit, at every offset."""
-        count = self.fit_config.scale_window or self.training_axis.count
-        start = int(torch.randint(self.training_axis.count - count + 1, ()))
-        return self.training_axis.window(start, count)
+        count = self.fit_config.scale_window or self.whole_axis.count
+        start = int(torch.randint(self.whole_axis.count - count + 1, ()))
+        return self.whole_axis.window(start, count)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         scores = self.network(batch["image"].as_subclass(Tensor))

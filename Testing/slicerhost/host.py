@@ -19,7 +19,7 @@ pythonqt.install()
 
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
-from PySide6 import QtGui, QtWidgets  # noqa: E402
+from PySide6 import QtCore, QtGui, QtWidgets  # noqa: E402
 
 from . import ctk_widgets, mrml_widgets, parameter_node, scripted_module, ui_loader, views  # noqa: E402
 from .application import fill_subject_hierarchy, make_logics, qSlicerApplication  # noqa: E402
@@ -38,6 +38,7 @@ class Host:
         sys.excepthook = self._on_exception
         self.scene = slicer.vtkMRMLScene()
         self.app = qSlicerApplication(self.scene)
+        QtCore.qInstallMessageHandler(_pass_on_qt_message)
         _use_slicer_look(self.app)
         self._fill_slicer()
         _install_modules(self.sample_data)
@@ -223,6 +224,12 @@ def _install_modules(sample_data: list[scripted_module.SampleDataSource]) -> Non
     samples = scripted_module.sample_data_module(sample_data)
     for module in (pythonqt.qt_module(), ctk, i18n, base_classes, wrapper, samples):
         sys.modules[module.__name__] = module
+
+
+def _pass_on_qt_message(kind: Any, context: Any, text: str) -> None:
+    # What the off-screen platform says of every top-level window.
+    if "does not support propagateSizeHints" not in text:
+        print(text, file=sys.stderr)
 
 
 def _use_slicer_look(app: Any) -> None:

@@ -3,6 +3,7 @@ side by side, each under a title bar as in Slicer."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtGui
 from vtk.util.numpy_support import vtk_to_numpy
+
+# Without a display VTK would try X first, and complain.
+os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
 _SLICE_MANAGERS = (
     "vtkMRMLVolumeGlyphSliceDisplayableManager",
