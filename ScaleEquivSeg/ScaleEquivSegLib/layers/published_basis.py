@@ -52,7 +52,9 @@ class PublishedBasis:
         if self.kind == "multi":
             orders = [o for o in orders if sum(o) <= MULTI_ORDER]
         if len(orders) < wanted:
-            raise ValueError(f"the multi basis has {len(orders)} functions, effective size {self.effective_size} wants more")
+            raise ValueError(
+                f"the multi basis has {len(orders)} functions, effective size {self.effective_size} wants more"
+            )
         return orders[:wanted]
 
     def supports(self) -> list[int]:
