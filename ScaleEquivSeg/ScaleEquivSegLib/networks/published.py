@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -42,14 +42,13 @@ class PublishedUNet(nn.Module):
         self,
         in_channels: int,
         classes: int,
-        channels: Sequence[int] = (4, 8, 16, 32),
-        blocks: PublishedBlocks | None = None,
-        projection: str = "mean",
+        channels: Sequence[int],
+        blocks: PublishedBlocks,
+        projection: str,
     ) -> None:
         super().__init__()
         if len(channels) < 2:
             raise ValueError(f"channels {list(channels)} must be two or more: one for each stride and the bottom's")
-        blocks = blocks or PublishedBlocks()
         self.levels = len(channels) - 1
         self.kernel_size = blocks.basis.kernel_size
         down = ResidualUnit(
@@ -61,7 +60,7 @@ class PublishedUNet(nn.Module):
         self.model = nn.Sequential(down, Skip(beneath), nn.Sequential(up, ScaleProjection(projection)))
 
     def forward(self, image: Tensor, origin: Origin = (0, 0, 0)) -> Tensor:
-        """Score an image; where in a volume it was cropped makes no difference."""
+        """Score an image; the origin of a crop, which others need for their grids, makes no difference here."""
         shape = image.shape[2:]
         missing = [self.fitting_size(size) - size for size in shape]
         before = [m // 2 for m in missing]
@@ -86,9 +85,9 @@ class PublishedBlocks:
     A convolution with a stride takes no padding; one without keeps the size.
     """
 
-    basis: PublishedBasis = field(default_factory=PublishedBasis)
-    scale_size: int = 1
-    dropout: float = 0.07
+    basis: PublishedBasis
+    scale_size: int
+    dropout: float
 
     def lifting(self, in_channels: int, out_channels: int) -> PublishedLiftingConv:
         return PublishedLiftingConv(in_channels, out_channels, self.basis, stride=STRIDE)
