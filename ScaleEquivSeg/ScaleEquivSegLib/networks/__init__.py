@@ -2,6 +2,27 @@
 
 from __future__ import annotations
 
-from .unet import UNet, build_network
+from collections.abc import Callable, Mapping
+from typing import Any
 
-__all__ = ["UNet", "build_network"]
+from .published import PublishedUNet, published_se_unet
+from .unet import UNet, plain_unet, scale_equivariant_unet
+
+__all__ = ["BUILDERS", "PublishedUNet", "UNet", "build_network"]
+
+BUILDERS: Mapping[str, Callable[..., UNet | PublishedUNet]] = {
+    "unet": plain_unet,
+    "se_unet": scale_equivariant_unet,
+    "published_se_unet": published_se_unet,
+}
+
+
+def build_network(name: str, arguments: Mapping[str, Any]) -> Any:
+    """Build a network by the name and arguments a bundle's card gives.
+
+    Each is called as network(image, origin) and has a `halo`, None where no margin makes tiles exact. Which class it
+    is follows from the name alone, which a type cannot say.
+    """
+    if name not in BUILDERS:
+        raise ValueError(f"unknown network {name!r}; known: {', '.join(sorted(BUILDERS))}")
+    return BUILDERS[name](**arguments)

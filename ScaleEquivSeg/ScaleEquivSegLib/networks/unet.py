@@ -93,21 +93,20 @@ class ConvBlock(nn.Module):
         return [F.silu(x) for x in self.norm(self.conv(maps))]
 
 
-def build_network(name: str, arguments: Mapping[str, Any]) -> UNet:
-    """Build a network by the name and arguments a bundle's card gives.
+def plain_unet(scale_axis: Mapping[str, Any] | None = None, **arguments: Any) -> UNet:
+    """Ordinary 3x3x3 convolutions, on the image alone unless told otherwise: the baseline."""
+    return UNet(PlainConv, _scale_axis(scale_axis), **arguments)
 
-    `unet`: ordinary 3x3x3 convolutions on the image alone. `se_unet`: jet convolutions on a scale axis.
-    """
-    arguments = dict(arguments)
-    axis = ScaleAxis(**arguments.pop("scale_axis", {}))
-    order, sigma = arguments.pop("jet_order", 2), arguments.pop("jet_sigma", 1.0)
-    families: dict[str, ConvFactory] = {
-        "unet": PlainConv,
-        "se_unet": lambda i, o: ScaleConv(i, o, order, sigma),
-    }
-    if name not in families:
-        raise ValueError(f"unknown network {name!r}; known: {', '.join(sorted(families))}")
-    return UNet(families[name], axis, **arguments)
+
+def scale_equivariant_unet(
+    scale_axis: Mapping[str, Any] | None = None, jet_order: int = 2, jet_sigma: float = 1.0, **arguments: Any
+) -> UNet:
+    """Jet convolutions on a scale axis."""
+    return UNet(lambda i, o: ScaleConv(i, o, jet_order, jet_sigma), _scale_axis(scale_axis), **arguments)
+
+
+def _scale_axis(arguments: Mapping[str, Any] | None) -> ScaleAxis:
+    return ScaleAxis(**(arguments or {}))
 
 
 def parameter_count(network: nn.Module) -> int:
