@@ -37,7 +37,7 @@ class ScaleConv(nn.Module):
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
         kernel = self.kernel().contiguous(memory_format=torch.channels_last_3d)
-        return [F.conv3d(_replicate(x, self.radius), kernel) for x in maps]
+        return [convolve(x, kernel, self.radius) for x in maps]
 
 
 class PlainConv(nn.Module):
@@ -65,6 +65,11 @@ class Pointwise(nn.Module):
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
         return [self.conv(x) for x in maps]
+
+
+def convolve(maps: Tensor, kernel: Tensor, radius: int, groups: int = 1) -> Tensor:
+    """Correlate maps with kernels (out, in / groups, x, y, z), the ends repeated outwards."""
+    return F.conv3d(_replicate(maps, radius), kernel, groups=groups)
 
 
 def _replicate(maps: Tensor, radius: int) -> Tensor:

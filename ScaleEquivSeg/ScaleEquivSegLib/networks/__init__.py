@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .published import PublishedUNet, published_se_unet
-from .unet import UNet, plain_unet, scale_equivariant_unet
+from .unet import UNet, dynamic_scale_equivariant_unet, plain_unet, pyramid_unet, scale_equivariant_unet
 
 __all__ = ["BUILDERS", "PublishedUNet", "UNet", "build_network"]
 
 BUILDERS: Mapping[str, Callable[..., UNet | PublishedUNet]] = {
     "unet": plain_unet,
     "se_unet": scale_equivariant_unet,
+    "dynamic_se_unet": dynamic_scale_equivariant_unet,
+    "pyramid_unet": pyramid_unet,
     "published_se_unet": published_se_unet,
 }
 

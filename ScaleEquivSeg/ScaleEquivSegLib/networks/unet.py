@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.dynamic import DynamicScaleConv, ScaleAttentionKind
 from ..layers.norm import ScaleBatchNorm
 from ..layers.projection import AttentionProjection
 from ..layers.resample import LIFT_BLUR, BlurredStride, Origin, ScaleAxis, ScaleMaps, lift, octave_up
@@ -103,6 +104,27 @@ def scale_equivariant_unet(
 ) -> UNet:
     """Jet convolutions on a scale axis."""
     return UNet(lambda i, o: ScaleConv(i, o, jet_order, jet_sigma), _scale_axis(scale_axis), **arguments)
+
+
+def pyramid_unet(scale_axis: Mapping[str, Any], **arguments: Any) -> UNet:
+    """Ordinary 3x3x3 convolutions, the same at every level of an image pyramid: the strongest simple rival."""
+    return UNet(PlainConv, _scale_axis(scale_axis), **arguments)
+
+
+def dynamic_scale_equivariant_unet(
+    scale_axis: Mapping[str, Any] | None = None,
+    jet_order: int = 2,
+    jet_sigma: float = 1.0,
+    kernels: int = 3,
+    attention: ScaleAttentionKind = "local",
+    **arguments: Any,
+) -> UNet:
+    """Jet convolutions on a scale axis, each a mixture of several that the input chooses."""
+
+    def conv(in_channels: int, out_channels: int) -> DynamicScaleConv:
+        return DynamicScaleConv(in_channels, out_channels, jet_order, jet_sigma, kernels, attention)
+
+    return UNet(conv, _scale_axis(scale_axis), **arguments)
 
 
 def _scale_axis(arguments: Mapping[str, Any] | None) -> ScaleAxis:
