@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .mixture import KernelMixture
 from .resample import ScaleMaps
 from .scale_conv import Pointwise, ScaleConv, convolve
 
@@ -45,7 +46,6 @@ class ScaleAttention(nn.Module):
         self.last = Pointwise(hidden, kernels)
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)  # alpha starts uniform
-        # A buffer, so that saved weights remember how sharp the mixture was that they were trained with.
         self.register_buffer("temperature", torch.tensor(1.0))
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
@@ -69,7 +69,7 @@ def _inner(maps: Tensor, margin: int) -> Tensor:
     return maps
 
 
-class DynamicScaleConv(nn.Module):
+class DynamicScaleConv(KernelMixture):
     """K parallel scale convolutions, mixed by an equivariant attention (after Li, Cao and Cao, BIBM 2020).
 
     out_o(s, x) = sum_k alpha_k(s, x) [F * psi_k]_o(s, x)
@@ -95,28 +95,14 @@ class DynamicScaleConv(nn.Module):
         self.bank = ScaleConv(in_channels, kernels * out_channels, order, sigma)
         self.radius = self.bank.radius
         self.attention = ScaleAttention(in_channels, kernels, attention, self.radius)
-        self._usage: Tensor | None = None
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
         alphas = self.attention(maps)
-        if self.training:
-            self._usage = torch.stack([alpha.mean((0, 2, 3, 4)) for alpha in alphas]).mean(0)
+        self.note_usage(torch.stack([alpha.mean((0, 2, 3, 4)) for alpha in alphas]).mean(0))
         if self.attention.kind == "local":
             return [_mix_responses(x, alpha) for x, alpha in zip(self.bank(maps), alphas, strict=True)]
         kernel = self.bank.kernel().unflatten(0, (self.kernels, -1))  # (k, out, in, x, y, z)
         return [_mix_kernels(x, kernel, alpha, self.radius) for x, alpha in zip(maps, alphas, strict=True)]
-
-    def load_balance(self) -> Tensor:
-        """How unevenly the last training batch used the kernels: 0 when evenly, K - 1 when it used only one.
-
-        K sum_k p_k^2 - 1,   p_k = mean of alpha_k over batch, scale and space
-        """
-        if self._usage is None:
-            raise RuntimeError("there is no load to balance before a forward pass in training mode")
-        return self.kernels * self._usage.square().sum() - 1
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_usage": None}  # a node of a graph can't be copied
 
 
 def _mix_responses(responses: Tensor, alpha: Tensor) -> Tensor:

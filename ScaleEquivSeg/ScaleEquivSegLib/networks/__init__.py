@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .classifier import Classifier, build_classifier
 from .published import PublishedUNet, published_se_unet
 from .unet import UNet, dynamic_scale_equivariant_unet, plain_unet, pyramid_unet, scale_equivariant_unet
 
-__all__ = ["BUILDERS", "PublishedUNet", "UNet", "build_network"]
+__all__ = ["BUILDERS", "Classifier", "PublishedUNet", "UNet", "build_classifier", "build_network"]
 
 BUILDERS: Mapping[str, Callable[..., UNet | PublishedUNet]] = {
     "unet": plain_unet,
