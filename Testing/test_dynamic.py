@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fields import field, relative_difference
 from ScaleEquivSegLib.layers.dynamic import DynamicScaleConv, ScaleAttention
 from ScaleEquivSegLib.layers.resample import ScaleAxis, lift
 from ScaleEquivSegLib.layers.scale_conv import ScaleConv
 from ScaleEquivSegLib.networks import build_network
+from training.fields import field, relative_difference
 
 KINDS = ["invariant", "scale", "local"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fields import field, relative_difference
 from ScaleEquivSegLib.layers.basis import jet_basis, jet_orders
 from ScaleEquivSegLib.layers.norm import ScaleBatchNorm
 from ScaleEquivSegLib.layers.projection import AttentionProjection
@@ -21,6 +20,7 @@ from ScaleEquivSegLib.layers.resample import (
     sample_at_voxels,
 )
 from ScaleEquivSegLib.layers.scale_conv import PlainConv, Pointwise, ScaleConv
+from training.fields import field, relative_difference
 
 ORIGIN = (0, 0, 0)
 

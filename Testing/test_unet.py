@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fields import correlation, field
 from ScaleEquivSegLib.errors import Cancelled
 from ScaleEquivSegLib.inference import class_scores, tiles
 from ScaleEquivSegLib.layers.norm import ScaleBatchNorm
 from ScaleEquivSegLib.layers.resample import ScaleAxis, apply_along_axes, linear_weights
 from ScaleEquivSegLib.networks import UNet, build_network
 from ScaleEquivSegLib.networks.unet import restate_statistics
+from training.fields import correlation, field
 
 CPU = torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""`python -m training`: fit a network and export its bundle, evaluate a bundle."""
+"""`python -m training`: fit a network and export its bundle, measure bundles and networks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,16 @@ def main() -> None:
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     evaluate.set_defaults(command=_evaluate)
 
+    equivariance = commands.add_parser("equivariance", help="how far layers and networks follow a change of scale")
+    equivariance.add_argument("--bundle", type=Path, help="instead of untrained networks: this bundle on an image")
+    equivariance.add_argument("--image", type=Path, help="the image for --bundle")
+    equivariance.add_argument("--figure", type=Path, metavar="PNG", help="draw the errors of untrained networks")
+    equivariance.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    equivariance.set_defaults(command=_equivariance)
+
     options = parser.parse_args()
+    if (options.command is _equivariance) and (options.bundle is None) != (options.image is None):
+        parser.error("--bundle and --image go together")
     options.command(options)
 
 
@@ -48,14 +57,24 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .evaluate import evaluate
 
     figures = evaluate(options.bundle, options.data, options.split)
-    _print_figures(figures)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    _print_figures(figures, options.json)
 
 
-def _print_figures(figures: Mapping[str, float]) -> None:
+def _equivariance(options: argparse.Namespace) -> None:
+    from .equivariance import draw, report_bundle, report_untrained
+
+    figures = report_bundle(options.bundle, options.image) if options.bundle else report_untrained()
+    _print_figures(figures, options.json)
+    if options.figure:
+        draw(options.figure)
+
+
+def _print_figures(figures: Mapping[str, float], json_file: Path | None = None) -> None:
+    width = max(len(name) for name in figures)
     for name, value in figures.items():
-        print(f"{name:24s} {value:.4f}")
+        print(f"{name:{width}s}  {value:.1e}" if "delta" in name else f"{name:{width}s}  {value:.4f}")
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
