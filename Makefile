@@ -37,4 +37,4 @@ format: setup ## format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## remove the environment and what the commands made
-	rm -rf $(VENV) demo runs
+	rm -rf $(VENV) data demo runs unseen

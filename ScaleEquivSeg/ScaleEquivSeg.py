@@ -1,6 +1,5 @@
 """The Slicer module: the four classes Slicer asks for; they only connect the rooms of ScaleEquivSegLib."""
 
-import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -58,7 +57,6 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         # The end of the batch, not of the import: only then do the selectors know the imported nodes.
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndBatchProcessEvent, self.onSceneEndBatch)
-        qt.QCoreApplication.instance().connect("aboutToQuit()", self.onApplicationQuit)
         self.bindParameters()
 
     def cleanup(self):
@@ -68,10 +66,8 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.panel.bind(None)
 
     def enter(self):
+        # Bound until the scene closes, also while another module is open: a run may end there.
         self.bindParameters()
-
-    def exit(self):
-        self.unbindParameters()
 
     def onSceneStartClose(self, caller, event):
         self.panel.stop(_("The scene was closed during the run; the result was discarded."))
@@ -83,11 +79,7 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndBatch(self, caller, event):
         if self._parameters is not None:
-            self.unbindParameters()
-            self.bindParameters()
-
-    def onApplicationQuit(self):
-        self.panel.stop(_("Slicer is closing."))
+            self._parameters.parameterNode.Modified()
 
     def bindParameters(self):
         if self._parameters is None:

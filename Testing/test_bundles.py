@@ -107,6 +107,13 @@ def test_weights_of_another_network_are_refused(bundle: Path) -> None:
         load_network(read_bundle(bundle))
 
 
+@pytest.mark.parametrize("axis", [{"count": 0}, {"ratio": 0}, {"first": -1}, {"step": 2}])
+def test_an_impossible_scale_axis_is_refused(bundle: Path, axis: dict[str, float]) -> None:
+    change_card(bundle, lambda card: card["network"]["arguments"].update(scale_axis=axis))
+    with pytest.raises(BadBundle, match="cannot be loaded"):
+        load_network(read_bundle(bundle))
+
+
 def test_an_unknown_network_is_refused(bundle: Path) -> None:
     change_card(bundle, lambda card: card["network"].update(name="transformer"))
     with pytest.raises(BadBundle, match="transformer"):

@@ -62,7 +62,9 @@ def test_nothing_is_overwritten_unless_asked(folder: Path, tmp_path: Path) -> No
     ("arguments", "code", "message"),
     [
         (["segment", "missing.nrrd", "-o", "o.nrrd", "--bundle", "phantom-unet"], 3, "missing.nrrd does not exist"),
-        (["segment", "missing.nrrd", "-o", "o.nrrd", "--bundle", "no-such"], 5, "card.json cannot be read"),
+        (["segment", "missing.nrrd", "-o", "o.nrrd", "--bundle", "no-such"], 5, "phantom-se_unet"),
+        (["segment", "missing.nrrd", "-o", "o.mhd", "--bundle", "phantom-unet"], 8, "must end in one of .nrrd"),
+        (["segment", "missing.nrrd", "-o", "o", "--bundle", "phantom-unet"], 8, "must end in one of .nrrd"),
     ],
 )
 def test_each_cause_has_its_exit_code_and_message(
@@ -103,7 +105,21 @@ def test_help_is_there_for_every_command(arguments: list[str], capsys: pytest.Ca
     assert len(capsys.readouterr().out) > 10
 
 
-def test_a_wrong_option_is_wrong_usage() -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["segment"],
+        ["phantom", "x", "--count", "0"],
+        ["phantom", "x", "--seed", "-1"],
+        ["phantom", "x", "--scale", "nan"],
+    ],
+)
+def test_a_wrong_option_is_wrong_usage(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_of:
-        main(["segment"])
+        main(arguments)
     assert exit_of.value.code == 2
+
+
+def test_a_report_that_cannot_be_written_has_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["models", "list", "--json", str(tmp_path / "file" / "list.json")]) == 8

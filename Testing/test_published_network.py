@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fields import correlation, field, relative_difference
 from ScaleEquivSegLib.layers.resample import apply_along_axes, linear_weights
 from ScaleEquivSegLib.networks import PublishedUNet, build_network
 from ScaleEquivSegLib.networks.published import idle_biases, load_published_checkpoint
 from ScaleEquivSegLib.networks.unet import parameter_count
+from training.fields import correlation, field, relative_difference
 
 POINTWISE = "model.1.submodule.1.submodule.1.submodule.residual.bias"
 

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.comparison import dice, dice_per_label
 from ScaleEquivSegLib.errors import Cancelled, UnavailableDevice, UnsuitableVolume
+from ScaleEquivSegLib.inference import tiles
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
 from ScaleEquivSegLib.segmentation import Model, Settings, load_model, segment, write_segmentation
 from ScaleEquivSegLib.volume import Volume, make_geometry
@@ -132,8 +133,9 @@ def test_a_device_this_machine_lacks_is_refused(equivariant: Model) -> None:
 
 
 def test_the_tile_size_does_not_change_the_labels(baseline: Model) -> None:
-    volume = make_phantom(PhantomSpec(seed=2)).channels[0]
-    whole = segment([volume], baseline, Settings("cpu", tile=64)).labels.array
+    volume = make_phantom(PhantomSpec(seed=2, size=(24, 24, 160))).channels[0]
+    assert len(list(tiles((24, 24, 160), 40, baseline.network.halo))) == 4
+    whole = segment([volume], baseline, Settings("cpu", tile=160)).labels.array
     assert np.array_equal(segment([volume], baseline, Settings("cpu", tile=40)).labels.array, whole)
     assert whole.any()
 

@@ -67,7 +67,8 @@ class TinyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.ui.applyButton.connect("clicked(bool)", self.onApply)
         self.parameters = TinyParameterNode(self.logic.getParameterNode())
-        self.tag = self.parameters.connectGui(self.ui)
+        named = {w.property("SlicerParameterName"): w for w in vars(self.ui).values()}
+        self.tag = self.parameters.connectParametersToGui({n: w for n, w in named.items() if n})
 
     def enter(self):
         self.calls.append("enter")

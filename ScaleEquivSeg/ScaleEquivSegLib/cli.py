@@ -11,9 +11,9 @@ from pathlib import Path
 
 from . import __version__
 from .bundles import Bundle, bundled_models, find_bundles, read_bundle
-from .errors import OutputExists, SegmentationError
+from .errors import BadBundle, OutputExists, SegmentationError, UnwritableOutput
 from .phantom import CHANNELS, PhantomSpec, make_phantom
-from .volume import read_volume, write_volume
+from .volume import check_format, read_volume, write_volume
 
 EXIT_CODES = """exit codes:
   0 done   1 other error   2 wrong usage   3 unreadable volume   4 unsuitable volume   5 bad bundle
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print("interrupted; no unfinished file was left", file=sys.stderr)
         return 130
     return 0
 
@@ -70,10 +70,11 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _segment(options: argparse.Namespace) -> None:
     if options.output.exists() and not options.overwrite:
         raise OutputExists(f"{options.output} exists; give another name or add --overwrite.")
+    check_format(options.output)
     bundle = _bundle_named(options.bundle)
     channels = [read_volume(path) for path in options.images]
     # torch takes seconds to import, and wrong arguments are found without it.
-    from .segmentation import Settings, load_model, segment, write_report, write_segmentation
+    from .segmentation import Settings, load_model, report, segment, write_segmentation
 
     bar = _ProgressBar()
     result = segment(channels, load_model(bundle), Settings(device=options.device), bar.update)
@@ -82,33 +83,65 @@ def _segment(options: argparse.Namespace) -> None:
         print(f"warning: {warning}", file=sys.stderr)
     write_segmentation(result, options.output)
     if options.json:
-        write_report(result, options.json)
+        _write_json(report(result), options.json)
     volumes = ", ".join(f"{name} {ml:.2f} ml" for name, ml in result.ml.items())
     print(f"{options.output}: {volumes} ({bundle.name} {bundle.version}, {result.device}, {result.seconds:.1f} s)")
 
 
 def _bundle_named(text: str) -> Bundle:
-    bundled = bundled_models() / text
-    return read_bundle(bundled if bundled.is_dir() else Path(text))
+    folder = Path(text)
+    if not folder.is_dir():
+        folder = bundled_models() / text
+    if not folder.is_dir():
+        names = ", ".join(bundle.name for bundle in find_bundles([bundled_models()])[0])
+        raise BadBundle(f"There is no bundle {text!r}; give a bundle's folder or one of: {names}.")
+    return read_bundle(folder)
+
+
+def _write_json(content: object, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UnwritableOutput(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _add_phantom(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("phantom", help="make synthetic volumes with exact labels")
     parser.add_argument("folder", type=Path, help="where to write images/, labels/ and cases.csv")
-    parser.add_argument("--count", type=int, default=1, help="how many (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first; the others follow (default: 0)")
-    parser.add_argument("--size", type=int, nargs=3, default=(64, 64, 64), metavar=("I", "J", "K"), help="voxels")
+    parser.add_argument("--count", type=_positive(int), default=1, help="how many (default: 1)")
+    parser.add_argument("--seed", type=_not_negative, default=0, help="seed of the first (default: 0)")
+    parser.add_argument(
+        "--size", type=_positive(int), nargs=3, default=(64, 64, 64), metavar=("I", "J", "K"), help="voxels"
+    )
     parser.add_argument(
         "--spacing",
-        type=float,
+        type=_positive(float),
         nargs=3,
         default=(1.0, 1.0, 1.0),
         metavar=("I", "J", "K"),
         help="voxel size in mm",
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="magnify the anatomy (default: 1)")
+    parser.add_argument("--scale", type=_positive(float), default=1.0, help="magnify the anatomy (default: 1)")
     parser.add_argument("--channels", type=int, choices=(1, len(CHANNELS)), default=1, help="T1, or all four")
     parser.set_defaults(command=_phantom)
+
+
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        return value
+
+    return parse
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
 
 
 def _phantom(options: argparse.Namespace) -> None:
@@ -160,7 +193,7 @@ def _list_models(options: argparse.Namespace) -> None:
             "bundles": [{"name": b.name, "version": b.version, "folder": str(b.folder)} for b in found],
             "refused": [{"folder": str(b.folder), "reason": b.reason} for b in refused],
         }
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        _write_json(report, options.json)
 
 
 class _ProgressBar:

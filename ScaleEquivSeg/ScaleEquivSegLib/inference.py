@@ -81,9 +81,13 @@ class Tile:
 
 
 def tiles(shape: tuple[int, int, int], edge: int, halo: int) -> Iterator[Tile]:
-    """Cut a volume into cores of at most `edge` voxels, each with a halo as far as the volume reaches."""
-    for start in product(*(range(0, size, edge) for size in shape)):
-        cores = [slice(s, min(s + edge, size)) for s, size in zip(start, shape, strict=True)]
+    """Cut a volume into cores of at most `edge` voxels, each with a halo as far as the volume reaches.
+
+    An axis that a tile with its halo would cover anyway stays whole: cutting it would cost time and save no memory.
+    """
+    edges = [size if size <= edge + 2 * halo else edge for size in shape]
+    for start in product(*(range(0, size, step) for size, step in zip(shape, edges, strict=True))):
+        cores = [slice(s, min(s + e, size)) for s, e, size in zip(start, edges, shape, strict=True)]
         crops = [slice(max(0, c.start - halo), min(size, c.stop + halo)) for c, size in zip(cores, shape, strict=True)]
         yield Tile((cores[0], cores[1], cores[2]), (crops[0], crops[1], crops[2]))
 

@@ -68,6 +68,11 @@ def _put_beside(node: slicer.vtkMRMLNode, reference: slicer.vtkMRMLNode) -> None
         hierarchy.SetItemParent(item, hierarchy.GetItemParent(beside))
 
 
+def reference_volume(node: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLScalarVolumeNode | None:
+    """The volume a segmentation was made from, None if it is gone."""
+    return node.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
+
+
 def show_closed_surfaces(nodes: Sequence[slicer.vtkMRMLSegmentationNode], visible: bool) -> None:
     """Show segmentations in the 3D views, or no longer."""
     for node in nodes:
@@ -88,7 +93,7 @@ def show_side_by_side(
     if not layout.SetLayoutDescription(SIDE_BY_SIDE_LAYOUT, description):
         layout.AddLayoutDescription(SIDE_BY_SIDE_LAYOUT, description)
     manager.setLayout(SIDE_BY_SIDE_LAYOUT)
-    _hide_former(volume.GetScene(), [node for _, node in segmentations])
+    _free_compared_views(volume.GetScene())
     center = _center_of(segmentations[0][1]) or _center_of(segmentations[1][1])
     for view, title, (_, segmentation) in zip(SIDE_BY_SIDE_VIEWS, titles, segmentations, strict=True):
         logic = manager.sliceWidget(view).sliceLogic()
@@ -97,20 +102,25 @@ def show_side_by_side(
         slice_node = logic.GetSliceNode()
         slice_node.SetLayoutLabel(title)
         slice_node.SetOrientation("Axial")
-        segmentation.GetDisplayNode().SetViewNodeIDs([slice_node.GetID()])
-        segmentation.GetDisplayNode().SetVisibility(True)
+        segmentation.GetDisplayNode().SetViewNodeIDs([*_other_views(volume.GetScene()), slice_node.GetID()])
         logic.FitSliceToAll()
         if center:
             slice_node.JumpSliceByOffsetting(*center)
 
 
-def _hide_former(scene: slicer.vtkMRMLScene, shown: Sequence[slicer.vtkMRMLSegmentationNode]) -> None:
-    """Hide segmentations that an earlier comparison has confined to the two views."""
-    views = {scene.GetSingletonNode(tag, "vtkMRMLSliceNode").GetID() for tag in SIDE_BY_SIDE_VIEWS}
+def _other_views(scene: slicer.vtkMRMLScene) -> list[str]:
+    """The ids of all slice and 3D views but the two that compare."""
+    views = slicer.util.getNodesByClass("vtkMRMLAbstractViewNode", scene)
+    return [view.GetID() for view in views if view.GetSingletonTag() not in SIDE_BY_SIDE_VIEWS]
+
+
+def _free_compared_views(scene: slicer.vtkMRMLScene) -> None:
+    """Take what an earlier comparison has put into the two views out of them; it stays in all others."""
+    compared = {scene.GetSingletonNode(tag, "vtkMRMLSliceNode").GetID() for tag in SIDE_BY_SIDE_VIEWS}
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene):
         display = node.GetDisplayNode()
-        if node not in shown and display is not None and set(display.GetViewNodeIDs()) & views:
-            display.SetVisibility(False)
+        if display is not None and set(display.GetViewNodeIDs()) & compared:
+            display.SetViewNodeIDs(_other_views(scene))
 
 
 def _layout_description(titles: Sequence[str]) -> str:

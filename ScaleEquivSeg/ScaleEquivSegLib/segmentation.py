@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -178,12 +177,11 @@ def write_segmentation(segmentation: Segmentation, path: Path, compress: bool = 
     write_volume(segmentation.labels, path, header, compress)
 
 
-def write_report(segmentation: Segmentation, path: Path) -> None:
-    """Write what a script wants to know of a finished segmentation as one flat JSON object."""
-    report = {
+def report(segmentation: Segmentation) -> dict[str, str | float]:
+    """What a script wants to know of a finished segmentation, flat."""
+    return {
         "bundle": segmentation.bundle.name,
         "sha256": segmentation.bundle.sha256,
         "seconds": segmentation.seconds,
         **{f"ml.{name}": value for name, value in segmentation.ml.items()},
     }
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

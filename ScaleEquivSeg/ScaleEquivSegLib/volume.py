@@ -14,6 +14,8 @@ import SimpleITK as sitk
 
 from .errors import UnreadableVolume, UnsuitableVolume, UnwritableOutput
 
+ONE_FILE_FORMATS = (".nrrd", ".nii.gz", ".nii", ".mha")
+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 """ITK and its files count x to the left and y to the back; Slicer counts to the right and to the front."""
 
@@ -90,6 +92,8 @@ def read_volume(path: Path) -> Volume:
             f"{path} is a colour or vector image with {image.GetNumberOfComponentsPerPixel()} components per voxel; "
             "pick a scalar volume, or extract one component first."
         )
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise UnsuitableVolume(f"{path} has complex numbers; extract the magnitude first.")
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
     if image.GetDimension() != 3:
@@ -126,8 +130,15 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1].strip()
 
 
+def check_format(path: Path) -> None:
+    """Refuse names of files that could not hold a volume with its geometry in one piece."""
+    if not path.name.lower().endswith(ONE_FILE_FORMATS):
+        raise UnwritableOutput(f"{path} must end in one of {', '.join(ONE_FILE_FORMATS)}.")
+
+
 def write_volume(volume: Volume, path: Path, header: Mapping[str, str] | None = None, compress: bool = True) -> None:
     """Write a volume so that the file is either complete or not there; header entries become NRRD keys."""
+    check_format(Path(path))
     image = to_sitk(volume)
     for key, value in (header or {}).items():
         image.SetMetaData(key, value)

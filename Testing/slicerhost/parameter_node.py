@@ -143,10 +143,11 @@ class _Wrapper:
     def dataType(self, name: str) -> Any:
         return self._parameter(name).type
 
-    def connectGui(self, gui: Any) -> int:
+    def connectGui(self, gui: Any) -> None:
+        # No tag is returned, as in Slicer: what is to be disconnected needs connectParametersToGui.
         widgets = gui.findChildren(QtWidgets.QWidget) if isinstance(gui, QtWidgets.QWidget) else vars(gui).values()
         named = ((widget.property(PROPERTY), widget) for widget in widgets)
-        return self.connectParametersToGui({name: widget for name, widget in named if name})
+        self.connectParametersToGui({name: widget for name, widget in named if name})
 
     def connectParametersToGui(self, mapping: dict[str, Any]) -> int:
         bound = {}

@@ -32,6 +32,10 @@ class ScaleAxis:
     ratio: float = 1.0
     count: int = 1
 
+    def __post_init__(self) -> None:
+        if not (self.first > 0 and self.ratio > 0 and self.count >= 1):
+            raise ValueError(f"{self} is no scale axis: first and ratio must be positive, count at least 1")
+
     @property
     def spacings(self) -> tuple[float, ...]:
         return tuple(self.first * self.ratio**i for i in range(self.count))

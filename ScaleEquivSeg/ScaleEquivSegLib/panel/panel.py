@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 from ..bundles import Bundle, bundled_models, find_bundles
-from ..errors import SegmentationError
-from ..mrml import show_closed_surfaces, show_side_by_side
+from ..mrml import reference_volume, show_closed_surfaces, show_side_by_side
 from .parameters import NetworkChoice
 from .run import Finished, Run
 from .worker_process import Message, WorkerProcess
@@ -28,9 +26,9 @@ class Panel:
         self._parameters: Any = None
         self._gui_tag: Any = None
         self._bundles, self._refused = find_bundles([bundled_models()])
-        self.worker = WorkerProcess(self._on_message, self._log, self._on_worker_end)
+        self.worker = WorkerProcess(self._on_message, self._log, self._on_worker_end, parent=ui.logText)
         self._run: Run | None = None
-        self._last_obstacle = ""
+        self._outcome = ""
 
         ui.logText.setMaximumBlockCount(LOG_LINES)
         ui.volumesTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
@@ -54,11 +52,16 @@ class Panel:
             self._parameters.disconnectGui(self._gui_tag)
         self._parameters = parameters
         if parameters is not None:
-            self._gui_tag = parameters.connectGui(self.ui)
+            self._gui_tag = parameters.connectParametersToGui(self._widgets_by_parameter())
             if self.ui.taskSelector.findText(parameters.task) < 0:
                 parameters.task = self.ui.taskSelector.currentText
             self.ui.taskSelector.currentText = parameters.task
         self.refresh()
+
+    def _widgets_by_parameter(self) -> dict[str, Any]:
+        # Slicer's connectGui does the same, but returns no tag to disconnect by.
+        named = ((widget.property("SlicerParameterName"), widget) for widget in vars(self.ui).values())
+        return {name: widget for name, widget in named if name}
 
     def _on_task(self, task: str) -> None:
         if self._parameters is not None:
@@ -76,14 +79,14 @@ class Panel:
         self.ui.cancelButton.enabled = running
         for section in (self.ui.inputSection, self.ui.networkSection):
             section.enabled = not running
-        both = all(self._results())
+        both = self._compared_volume() is not None
         self.ui.sideBySideButton.enabled = both
         self.ui.sideBySideButton.toolTip = (
-            _("One network in each view, linked.") if both else _("Segment with both networks first.")
+            _("One network in each view, linked.") if both else _("Segment one volume with both networks first.")
         )
         self.ui.show3DButton.enabled = any(self._results())
-        if not running and obstacle != self._last_obstacle:
-            self._last_obstacle = self.ui.statusLabel.text = obstacle
+        if not running and self._parameters is not None:
+            self.ui.statusLabel.text = " ".join(text for text in (self._outcome, obstacle) if text)
 
     def _obstacle(self) -> str:
         """Why Segment cannot be pressed, empty if it can."""
@@ -91,9 +94,7 @@ class Panel:
             return _("The scene is being closed.")
         if not self._chosen_bundles():
             return _("No model for this task and network.")
-        if self._parameters.inputVolume is None:
-            return _("Choose a volume.")
-        return ""
+        return _obstacle_of(self._parameters.inputVolume)
 
     def _chosen_bundles(self) -> list[Bundle]:
         if self._parameters is None:
@@ -113,10 +114,16 @@ class Panel:
             return None, None
         return self._parameters.equivariantSegmentation, self._parameters.baselineSegmentation
 
+    def _compared_volume(self) -> Any:
+        """The volume that both results belong to, None if there is no such pair."""
+        volumes = [reference_volume(node) for node in self._results() if node is not None]
+        return volumes[0] if len(volumes) == 2 and volumes[0] is volumes[1] else None
+
     # A run
 
     def _on_segment(self, _checked: bool = False) -> None:
         assert self._parameters is not None
+        self._outcome = ""
         self._run = Run(
             self.worker,
             self._parameters.inputVolume,
@@ -129,10 +136,7 @@ class Panel:
         self.ui.progressBar.value = 0
         self.ui.progressBar.show()
         self.refresh()
-        try:
-            self._run.start()
-        except SegmentationError as error:
-            self._run.abort(str(error))
+        self._run.start()
 
     def _on_cancel(self, _checked: bool = False) -> None:
         if self._run is None:
@@ -177,13 +181,14 @@ class Panel:
             else:
                 self._parameters.equivariantSegmentation = result.node
         self._show_volumes(results)
+        self._on_show_3d(self.ui.show3DButton.checked)
         self._end_run(" ".join([_("Done."), *(text for result in results for text in result.warnings)]))
 
     def _end_run(self, status: str) -> None:
         self._run = None
+        self._outcome = status
         self.ui.progressBar.hide()
         self.refresh()
-        self.ui.statusLabel.text = status
 
     # Results
 
@@ -203,13 +208,22 @@ class Panel:
         show_closed_surfaces([node for node in self._results() if node is not None], visible)
 
     def _on_side_by_side(self, _checked: bool = False) -> None:
-        assert self._parameters is not None
         equivariant, baseline = self._results()
-        volume = equivariant.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
-        show_side_by_side(
-            volume or self._parameters.inputVolume,
-            [(_("Equivariant"), equivariant), (_("Baseline"), baseline)],
-        )
+        show_side_by_side(self._compared_volume(), [(_("Equivariant"), equivariant), (_("Baseline"), baseline)])
 
     def _log(self, line: str) -> None:
         self.ui.logText.appendPlainText(line)
+
+
+def _obstacle_of(volume: Any) -> str:
+    """Why a volume node cannot be segmented, empty if it can."""
+    if volume is None:
+        return _("Choose a volume.")
+    image = volume.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        return _("The volume has no voxels.")
+    if volume.IsA("vtkMRMLLabelMapVolumeNode"):
+        return _("This is a label map; choose the scan it belongs to.")
+    if image.GetNumberOfScalarComponents() != 1:
+        return _("This volume has several values per voxel; extract one component first.")
+    return ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,8 +14,9 @@ from typing import Any, Protocol
 import slicer
 
 from ..bundles import Bundle
+from ..errors import SegmentationError
 from ..mrml import import_segmentation, volume_from_node
-from ..volume import read_volume, write_volume
+from ..volume import Volume, read_volume, write_volume
 
 _numbers = itertools.count(1)
 
@@ -62,17 +65,20 @@ class Run:
         self._on_finished = on_finished
         self._on_failed = on_failed
         self._replies: list[Mapping[str, Any]] = []
+        self._cancelled = False
         self._folder = tempfile.TemporaryDirectory(prefix="ScaleEquivSeg-", ignore_cleanup_errors=True)
         self._input = Path(self._folder.name) / "input.nrrd"
 
     def start(self) -> None:
         """Hand the volume to the worker and ask for the first segmentation."""
-        volume = self._scene.GetNodeByID(self._volume_id)
-        write_volume(volume_from_node(volume), self._input, compress=False)
-        self._ask()
+        with self._aborting_on_error():
+            volume = self._scene.GetNodeByID(self._volume_id)
+            write_volume(volume_from_node(volume), self._input, compress=False)
+            self._ask()
 
     def cancel(self) -> None:
         """Ask the worker to stop; it answers with `cancelled` at its next checkpoint."""
+        self._cancelled = True
         self._worker.send({"type": "cancel", "id": self.id})
 
     def abort(self, reason: str) -> None:
@@ -87,14 +93,15 @@ class Run:
         if message["type"] == "progress":
             done = (len(self._replies) + message["fraction"] * (message["phase"] == "Segmenting")) / len(self._bundles)
             self._on_progress(f"{self._current.name}: {message['phase']}", done)
+        elif message["type"] == "cancelled" or self._cancelled:
+            self.abort("Cancelled.")
         elif message["type"] == "result":
             self._replies.append(message)
-            if len(self._replies) < len(self._bundles):
-                self._ask()
-            else:
-                self._finish()
-        elif message["type"] == "cancelled":
-            self.abort("Cancelled.")
+            with self._aborting_on_error():
+                if len(self._replies) < len(self._bundles):
+                    self._ask()
+                else:
+                    self._finish()
         elif message["type"] == "error":
             self.abort(message["message"])
 
@@ -119,13 +126,28 @@ class Run:
         if volume is None:
             self.abort(f"{self._volume_name} was deleted during the run; the result was discarded.")
             return
-        finished = []
-        for bundle, reply in zip(self._bundles, self._replies, strict=True):
-            labels = read_volume(Path(reply["output"]))
-            kind = "baseline" if bundle.is_baseline else "equivariant"
-            node = import_segmentation(labels, bundle.labels, volume, f"{volume.GetName()} {kind}")
-            for key, value in reply["provenance"].items():
-                node.SetAttribute(f"ScaleEquivSeg.{key}", value)
-            finished.append(Finished(bundle, node, reply["ml"], tuple(reply["warnings"])))
+        # All are read before any enters the scene: a result that cannot be read leaves nothing behind.
+        labels = [read_volume(Path(reply["output"])) for reply in self._replies]
+        parts = zip(self._bundles, self._replies, labels, strict=True)
+        finished = [_import_result(bundle, reply, found, volume) for bundle, reply, found in parts]
         self._folder.cleanup()
         self._on_finished(finished)
+
+    @contextmanager
+    def _aborting_on_error(self) -> Iterator[None]:
+        """Whatever goes wrong here ends the run with its reason: nobody above could."""
+        try:
+            yield
+        except SegmentationError as error:
+            self.abort(str(error))
+        except Exception as error:
+            traceback.print_exc()
+            self.abort(f"Unexpected error: {error}")
+
+
+def _import_result(bundle: Bundle, reply: Mapping[str, Any], labels: Volume, volume: Any) -> Finished:
+    kind = "baseline" if bundle.is_baseline else "equivariant"
+    node = import_segmentation(labels, bundle.labels, volume, f"{volume.GetName()} {kind}")
+    for key, value in reply["provenance"].items():
+        node.SetAttribute(f"ScaleEquivSeg.{key}", value)
+    return Finished(bundle, node, reply["ml"], tuple(reply["warnings"]))

@@ -30,7 +30,10 @@ class WorkerProcess:
         on_message: Callable[[Message], None],
         on_log: Callable[[str], None],
         on_end: Callable[[str], None],
+        parent: qt.QObject,
     ) -> None:
+        # With a parent the QProcess outlives the signals it is still sending when Python lets go of it.
+        self._parent = parent
         self._on_message = on_message
         self._on_log = on_log
         self._on_end = on_end
@@ -47,8 +50,8 @@ class WorkerProcess:
         """Send a request, starting the worker first if there is none."""
         if self._process is None:
             self._start()
-        assert self._process is not None
-        self._process.write(json.dumps(request).encode("ascii") + b"\n")
+        if self._process is not None:  # None if it failed to start, which has been reported
+            self._process.write(json.dumps(request).encode("ascii") + b"\n")
 
     def stop(self) -> None:
         """End the worker now; no further call comes from it."""
@@ -66,7 +69,7 @@ class WorkerProcess:
 
     def _start(self) -> None:
         self._buffers = {"out": b"", "err": b""}
-        process = qt.QProcess()
+        process = qt.QProcess(self._parent)
         environment = qt.QProcessEnvironment.systemEnvironment()
         environment.insert("PYTHONUTF8", "1")
         environment.insert("PYTHONIOENCODING", "utf-8")
