@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -15,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ScaleEquivSegLib.bundles import bundled_models
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
-from ScaleEquivSegLib.worker import PROTOCOL
+from ScaleEquivSegLib.worker import PROTOCOL, Worker
 
 SECONDS_AT_MOST = 60
 
@@ -124,6 +126,22 @@ def test_garbage_is_answered_with_an_error(client: Client, garbage: str) -> None
     assert client.answer()["type"] == "error"
     client.send({"type": "quit"})
     assert client.process.wait(SECONDS_AT_MOST) == 0
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_running_out_of_memory_is_named_and_the_worker_goes_on(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    replies = io.StringIO()
+    worker = Worker(io.StringIO('{"type": "segment", "id": "1"}\n{"type": "segment", "id": "2"}\n'), replies)
+    monkeypatch.setattr(worker, "_segment", fail)
+    worker.run()
+    _ready, *errors = (json.loads(line) for line in replies.getvalue().splitlines())
+    assert [(e["id"], e["kind"]) for e in errors] == [("1", "OutOfMemory"), ("2", "OutOfMemory")]
+    assert "choose the CPU" in errors[0]["message"]
 
 
 def test_a_request_without_its_keys_is_an_error(client: Client) -> None:

@@ -22,6 +22,7 @@ from .errors import Cancelled, SegmentationError
 
 PROTOCOL = 1
 SECONDS_BETWEEN_PROGRESS = 0.1
+OUT_OF_MEMORY = "The memory of this device is not enough for this volume; choose the CPU, or crop the volume."
 HOW_TO_INSTALL = (
     "in Slicer, install the PyTorch extension and then PyTorch with it, and safetensors with "
     "slicer.util.pip_install('safetensors')."
@@ -87,11 +88,12 @@ class Worker:
             self._fail(name, type(error).__name__, str(error))
         except ModuleNotFoundError as error:
             self._fail(name, "MissingPackage", f"The Python package {error.name} is not installed; {HOW_TO_INSTALL}")
-        except MemoryError:
-            self._fail(name, "OutOfMemory", "The memory of this machine is not enough for this volume.")
         except Exception as error:  # the panel must hear of everything else too; the log has the details
             traceback.print_exc()
-            self._fail(name, type(error).__name__, f"Unexpected error: {error}")
+            if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # numpy's, torch's
+                self._fail(name, "OutOfMemory", OUT_OF_MEMORY)
+            else:
+                self._fail(name, type(error).__name__, f"Unexpected error: {error}")
         finally:
             self._cancelled.discard(name)
 
