@@ -38,14 +38,8 @@ def agreement(phantom: Phantom, model: Model) -> float:
     return float(np.mean(list(dice_per_label(result.labels, phantom.labels, model.bundle.labels).values())))
 
 
-@pytest.fixture(scope="module")
-def on_plain_grids(equivariant: Model) -> list[float]:
-    """The agreement for each unseen phantom on axis-aligned cubes of 1 mm."""
-    return [agreement(make_phantom(PhantomSpec(seed=seed)), equivariant) for seed in UNSEEN]
-
-
-def test_the_equivariant_network_finds_phantoms_it_never_saw(on_plain_grids: list[float]) -> None:
-    assert np.mean(on_plain_grids) >= 0.95
+def test_the_equivariant_network_finds_phantoms_it_never_saw(equivariant: Model) -> None:
+    assert np.mean([agreement(make_phantom(PhantomSpec(seed=seed)), equivariant) for seed in UNSEEN]) >= 0.95
 
 
 OBLIQUE = ((0.8, -0.48, 0.36), (0.6, 0.64, -0.48), (0.0, 0.6, 0.8))
@@ -62,14 +56,13 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_labels_are_as_good_on_any_grid_as_on_the_plain_one(
-    equivariant: Model, on_plain_grids: list[float], grid: str
-) -> None:
-    plain = np.mean(on_plain_grids[:2])
-    other = np.mean(
-        [agreement(make_phantom(PhantomSpec(seed=seed, **GRIDS[grid])), equivariant) for seed in UNSEEN[:2]]
+def test_labels_are_as_good_on_a_turned_grid_as_on_the_same_grid_upright(equivariant: Model, grid: str) -> None:
+    upright = {key: value for key, value in GRIDS[grid].items() if key != "direction"}
+    found, wanted = (
+        np.mean([agreement(make_phantom(PhantomSpec(seed=seed, **spec)), equivariant) for seed in UNSEEN[:2]])
+        for spec in (GRIDS[grid], upright)
     )
-    assert other >= plain - 0.02
+    assert found >= wanted - 0.01
 
 
 def test_a_volume_stored_in_another_order_gets_the_same_labels_in_that_order(baseline: Model) -> None:
