@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .bundles import Bundle, file_sha256
 from .errors import BadBundle, UnavailableDevice
-from .networks import UNet, build_network
-from .networks.unet import ConvBlock
+from .networks import SegmentationNetwork, UNet, build_network
+from .networks.unet import fold_normalisation
 
 DEFAULT_TILE = 128
 """Edge in voxels of the part of a volume that is scored at once."""
@@ -25,7 +25,7 @@ Checkpoint = Callable[[float], None]
 """Called with the fraction done, many times a second where possible; stops the run by raising."""
 
 
-def load_network(bundle: Bundle) -> UNet:
+def load_network(bundle: Bundle) -> SegmentationNetwork:
     """Build a bundle's network and load its weights, refusing any that are not the ones the card vouches for."""
     found = file_sha256(bundle.weights)
     if found != bundle.sha256:
@@ -38,7 +38,10 @@ def load_network(bundle: Bundle) -> UNet:
         network.load_state_dict(load_file(bundle.weights))
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise BadBundle(f"{bundle.folder} cannot be loaded: {error}") from error
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
+    if isinstance(network, UNet):
+        fold_normalisation(network)
+    return network
 
 
 def pick_device(name: str) -> torch.device:
@@ -80,11 +83,14 @@ class Tile:
         return x, y, z
 
 
-def tiles(shape: tuple[int, int, int], edge: int, halo: int) -> Iterator[Tile]:
+def tiles(shape: tuple[int, int, int], edge: int, halo: int | None) -> Iterator[Tile]:
     """Cut a volume into cores of at most `edge` voxels, each with a halo as far as the volume reaches.
 
-    An axis that a tile with its halo would cover anyway stays whole: cutting it would cost time and save no memory.
+    An axis that a tile with its halo would cover anyway stays whole: cutting it would cost time and save no memory. So
+    does every axis where no halo is enough.
     """
+    if halo is None:
+        halo = max(shape)
     edges = [size if size <= edge + 2 * halo else edge for size in shape]
     for start in product(*(range(0, size, step) for size, step in zip(shape, edges, strict=True))):
         cores = [slice(s, min(s + e, size)) for s, e, size in zip(start, edges, shape, strict=True)]
@@ -94,7 +100,11 @@ def tiles(shape: tuple[int, int, int], edge: int, halo: int) -> Iterator[Tile]:
 
 @torch.inference_mode()
 def class_scores(
-    network: UNet, image: np.ndarray, device: torch.device, checkpoint: Checkpoint, tile: int = DEFAULT_TILE
+    network: SegmentationNetwork,
+    image: np.ndarray,
+    device: torch.device,
+    checkpoint: Checkpoint,
+    tile: int = DEFAULT_TILE,
 ) -> np.ndarray:
     """Score every voxel of an image (channel, x, y, z); returns (class, x, y, z).
 
@@ -119,22 +129,22 @@ def class_scores(
 
 
 class _Watch:
-    """Calls a checkpoint after each convolution block, so that a single large tile can be followed and stopped."""
+    """Calls a checkpoint after each milestone of a network, so that a single large tile can be followed and stopped."""
 
-    def __init__(self, network: UNet, runs: int, checkpoint: Checkpoint) -> None:
-        self._blocks = [m for m in network.modules() if isinstance(m, ConvBlock)]
-        self._total = runs * len(self._blocks)
+    def __init__(self, network: SegmentationNetwork, runs: int, checkpoint: Checkpoint) -> None:
+        self._milestones = network.milestones()
+        self._total = runs * len(self._milestones)
         self._done = 0
         self._checkpoint = checkpoint
 
     def __enter__(self) -> None:
-        self._hooks = [block.register_forward_hook(self._after_block) for block in self._blocks]
+        self._hooks = [module.register_forward_hook(self._after_milestone) for module in self._milestones]
 
     def __exit__(self, *_: object) -> None:
         for hook in self._hooks:
             hook.remove()
 
-    def _after_block(self, *_: object) -> Tensor | None:
+    def _after_milestone(self, *_: object) -> Tensor | None:
         self._done += 1
         self._checkpoint(self._done / self._total)
         return None

@@ -14,7 +14,7 @@ from . import __version__
 from .bundles import Bundle, Channel
 from .errors import UnsuitableVolume
 from .inference import DEFAULT_TILE, class_scores, load_network, pick_device
-from .networks import UNet
+from .networks import SegmentationNetwork
 from .volume import AxisOrder, Geometry, Volume, resample, working_geometry, write_volume
 
 Progress = Callable[[str, float], None]
@@ -26,7 +26,7 @@ class Model:
     """A bundle with its network loaded."""
 
     bundle: Bundle
-    network: UNet
+    network: SegmentationNetwork
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,28 @@ def _label_upright(
     channels: Sequence[Volume], model: Model, device: torch.device, settings: Settings, progress: Progress
 ) -> np.ndarray:
     """Labels on the grid of volumes that are already in the bundle's orientation."""
-    bundle = model.bundle
-    target = working_geometry(channels[0].geometry, np.array(bundle.spacing))
-    image = np.stack([normalised(resample(v, target).array, c) for v, c in zip(channels, bundle.inputs, strict=True)])
+    image, target = _working_image_upright(channels, model.bundle)
     scores = class_scores(
         model.network,
-        image.transpose(0, 3, 2, 1),  # the networks count x, y, z; arrays are stored k, j, i
+        image,
         device,
         lambda fraction: progress("Segmenting", fraction),
         settings.tile,
     )
     progress("Restoring the grid", 0.0)
     return _labels_on_grid(scores.transpose(0, 3, 2, 1), target, channels[0].geometry)
+
+
+def working_image(channels: Sequence[Volume], bundle: Bundle) -> tuple[np.ndarray, Geometry]:
+    """What a bundle's network is shown of volumes, (channel, x, y, z), and the grid it lies on."""
+    order = AxisOrder.towards(channels[0].geometry.direction, bundle.orientation)
+    return _working_image_upright([order.apply(channel) for channel in channels], bundle)
+
+
+def _working_image_upright(channels: Sequence[Volume], bundle: Bundle) -> tuple[np.ndarray, Geometry]:
+    target = working_geometry(channels[0].geometry, np.array(bundle.spacing))
+    image = np.stack([normalised(resample(v, target).array, c) for v, c in zip(channels, bundle.inputs, strict=True)])
+    return image.transpose(0, 3, 2, 1).copy(), target  # the networks count x, y, z; arrays are stored k, j, i
 
 
 def _check_channels(channels: Sequence[Volume], bundle: Bundle) -> None:

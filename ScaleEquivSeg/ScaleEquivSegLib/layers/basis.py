@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,32 +11,61 @@ from numpy.polynomial import hermite, hermite_e
 from torch import Tensor
 
 
-def jet_orders(max_order: int) -> list[tuple[int, int, int]]:
-    """All (n, m, l) with n + m + l <= max_order: a complete set, so no axis is privileged."""
-    orders = range(max_order + 1)
-    return [(n, m, l) for n in orders for m in orders for l in orders if n + m + l <= max_order]
+def support_radius(sigma: float, widths: float = 3.0) -> int:
+    """Voxels beyond which a Gaussian of width sigma is cut off: so many widths, rounded up."""
+    return math.ceil(widths * sigma)
 
 
-def support_radius(sigma: float) -> int:
-    """Voxels beyond which a Gaussian of width sigma is cut off."""
-    return math.ceil(3 * sigma)
+@dataclass(frozen=True)
+class Jet:
+    """All products of Hermite functions up to a total order, at one width or at a geometric row of widths.
 
-
-def jet_basis(max_order: int, sigma: float) -> Tensor:
-    """The complete jet of a given order, sampled on the voxel grid.
-
-    psi_nml(x, y, z) = h_n(x/sigma) h_m(y/sigma) h_l(z/sigma) / sigma^3
+    psi_nml(x, y, z; sigma) = h_n(x/sigma) h_m(y/sigma) h_l(z/sigma) / sigma^3,   n + m + l <= order
     h_n(t) = He_n(t) exp(-t^2/2) / ||He_n exp(-t^2/2)||
 
-    The factor sigma^-3 makes the response to a rescaled image equal at the rescaled position and scale.
+    The set is complete, so no axis is privileged. The factor sigma^-3 makes the response to a rescaled image equal at
+    the rescaled position and scale.
 
-    Returns (function, x, y, z) with 2 * support_radius(sigma) + 1 samples per axis.
+    Where every scale's map lies on a grid of its own, one width in that grid's voxels serves them all. `ratio` and
+    `scales` are for maps that share one grid: scale i then has the width sigma * ratio^i and its own, tight support.
     """
-    radius = support_radius(sigma)
-    offsets = np.arange(-radius, radius + 1) / sigma
-    line = {n: _hermite_function(n, offsets) for n in range(max_order + 1)}
-    functions = [np.einsum("i,j,k->ijk", line[n], line[m], line[l]) for n, m, l in jet_orders(max_order)]
-    return torch.from_numpy(np.stack(functions) / sigma**3).float()
+
+    order: int = 2
+    sigma: float = 1.0
+    ratio: float = 1.0
+    scales: int = 1
+    support: float = 3.0
+    """Cut the functions off at this many widths."""
+
+    def __post_init__(self) -> None:
+        if not (self.order >= 0 and self.scales >= 1 and min(self.sigma, self.ratio, self.support) > 0):
+            raise ValueError(f"{self} is no jet: sigma, ratio and support must be positive, scales at least 1")
+
+    @property
+    def widths(self) -> tuple[float, ...]:
+        return tuple(self.sigma * self.ratio**i for i in range(self.scales))
+
+    @property
+    def orders(self) -> list[tuple[int, int, int]]:
+        """(n, m, l) of every function."""
+        line = range(self.order + 1)
+        return [(n, m, l) for n in line for m in line for l in line if n + m + l <= self.order]
+
+    def radius(self, width: float) -> int:
+        return support_radius(width, self.support)
+
+    def lines(self, width: float) -> Tensor:
+        """h_n(t / width) / width on the voxel grid for n = 0, ..., order: (order + 1, 2 * radius + 1)."""
+        radius = self.radius(width)
+        offsets = np.arange(-radius, radius + 1) / width
+        lines = np.stack([_hermite_function(n, offsets) for n in range(self.order + 1)])
+        return torch.from_numpy(lines / width)
+
+    def functions(self, width: float) -> Tensor:
+        """Every function on the voxel grid: (function, x, y, z)."""
+        lines = self.lines(width)
+        n, m, l = torch.tensor(self.orders).T
+        return torch.einsum("fx,fy,fz->fxyz", lines[n], lines[m], lines[l])
 
 
 def _hermite_function(n: int, t: np.ndarray) -> np.ndarray:

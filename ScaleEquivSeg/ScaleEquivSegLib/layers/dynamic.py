@@ -8,9 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .basis import Jet
+from .jet_filter import Padding, Path
+from .maps import ScaleMaps
 from .mixture import KernelMixture
-from .resample import ScaleMaps
-from .scale_conv import Pointwise, ScaleConv, convolve
+from .resample import spatial_means
+from .scale_conv import Pointwise, ScaleConv
 
 ScaleAttentionKind = Literal["invariant", "scale", "local"]
 
@@ -49,24 +52,16 @@ class ScaleAttention(nn.Module):
         self.register_buffer("temperature", torch.tensor(1.0))
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
-        scores = self.last([F.silu(x) for x in self.first(self._descriptor(maps))])
-        return [torch.softmax(x / self.get_buffer("temperature"), dim=1) for x in scores]
+        scores = self.last(self.first(self._descriptor(maps)).each(F.silu))
+        return scores.each(lambda x: torch.softmax(x / self.get_buffer("temperature").to(x.dtype), dim=1))
 
     def _descriptor(self, maps: ScaleMaps) -> ScaleMaps:
         if self.kind == "local":
             return maps
-        means = [_inner(x, self.margin).mean((2, 3, 4), keepdim=True) for x in maps]
+        means = spatial_means(maps, self.margin)
         if self.kind == "invariant":
             means = [torch.stack(means).mean(0)] * len(means)
-        return means
-
-
-def _inner(maps: Tensor, margin: int) -> Tensor:
-    """What is left without a margin; along an axis too short for that, its middle."""
-    for axis in (2, 3, 4):
-        cut = min(margin, (maps.shape[axis] - 1) // 2)
-        maps = maps.narrow(axis, cut, maps.shape[axis] - 2 * cut)
-    return maps
+        return maps.with_tensors(means)
 
 
 class DynamicScaleConv(KernelMixture):
@@ -85,34 +80,48 @@ class DynamicScaleConv(KernelMixture):
         self,
         in_channels: int,
         out_channels: int,
-        order: int = 2,
-        sigma: float = 1.0,
+        jet: Jet | None = None,
         kernels: int = 4,
         attention: ScaleAttentionKind = "local",
+        padding: Padding = "replicate",
+        path: Path | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         self.kernels = kernels
-        self.bank = ScaleConv(in_channels, kernels * out_channels, order, sigma)
-        self.radius = self.bank.radius
-        self.attention = ScaleAttention(in_channels, kernels, attention, self.radius)
+        self.bank = ScaleConv(in_channels, kernels * out_channels, jet, padding=padding, path=path)
+        self.attention = ScaleAttention(in_channels, kernels, attention, self.bank.reach)
+
+    @property
+    def reach(self) -> int:
+        """How many voxels of a scale's grid, along each axis, a response depends on."""
+        return self.bank.reach
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
-        alphas = self.attention(maps)
+        alphas = self.attention(maps).tensors
         self.note_usage(torch.stack([alpha.mean((0, 2, 3, 4)) for alpha in alphas]).mean(0))
         if self.attention.kind == "local":
-            return [_mix_responses(x, alpha) for x, alpha in zip(self.bank(maps), alphas, strict=True)]
-        kernel = self.bank.kernel().unflatten(0, (self.kernels, -1))  # (k, out, in, x, y, z)
-        return [_mix_kernels(x, kernel, alpha, self.radius) for x, alpha in zip(maps, alphas, strict=True)]
+            responses = self.bank(maps)
+            return maps.with_tensors([_mixed(x, alpha) for x, alpha in zip(responses.tensors, alphas, strict=True)])
+        pairs = enumerate(zip(maps.tensors, alphas, strict=True))
+        return maps.with_tensors([self._respond(x, alpha, scale) for scale, (x, alpha) in pairs])
+
+    def absorb(self, gain: Tensor, offset: Tensor) -> None:
+        """Become the layer whose output is gain * output + offset, per channel; the shares add up to one."""
+        self.bank.absorb(gain.repeat(self.kernels), offset.repeat(self.kernels))
+
+    def _respond(self, maps: Tensor, alpha: Tensor, scale: int) -> Tensor:
+        """Mix the kernels of each sample, then convolve: samples become groups of channels of a single image."""
+        batch = maps.shape[0]
+        weight = self.bank.weight.unflatten(0, (self.kernels, -1))  # (k, out, in, function)
+        mixed = torch.einsum("bk,koif->boif", alpha.flatten(1), weight).flatten(0, 1)
+        bias = self.bank.bias
+        if bias is not None:
+            bias = (alpha.flatten(1) @ bias.unflatten(0, (self.kernels, -1))).flatten()
+        kernel = self.bank.kernel_of(mixed, scale)
+        response = self.bank.respond(maps.flatten(0, 1).unsqueeze(0), kernel, bias, scale, groups=batch)
+        return response.unflatten(1, (batch, -1)).squeeze(0)
 
 
-def _mix_responses(responses: Tensor, alpha: Tensor) -> Tensor:
+def _mixed(responses: Tensor, alpha: Tensor) -> Tensor:
     responses = responses.unflatten(1, (alpha.shape[1], -1))  # (batch, k, out, x, y, z)
     return (alpha.unsqueeze(2).to(responses.dtype) * responses).sum(1)
-
-
-def _mix_kernels(maps: Tensor, kernel: Tensor, alpha: Tensor, radius: int) -> Tensor:
-    """Each sample has a kernel of its own: samples become groups of channels of a single image."""
-    batch = maps.shape[0]
-    mixed = torch.einsum("bk,koixyz->boixyz", alpha.flatten(1).to(kernel.dtype), kernel).flatten(0, 1)
-    response = convolve(maps.flatten(0, 1).unsqueeze(0), mixed, radius, groups=batch)
-    return response.unflatten(1, (batch, -1)).squeeze(0)

@@ -6,31 +6,26 @@ A feature map on the group has shape (batch, channel, group, *space), space bein
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .groups import Group
+from .kernel_cache import CachedKernels
 
 
-class KernelBank(nn.Module):
+class KernelBank(CachedKernels):
     """Learnt kernels psi, each seen in the pose of every group element.
 
     on images:  bank[k, o, h, c, y]     = psi[k, o, c, h^-1 y]
     on maps:    bank[k, o, h, c, h', y] = psi[k, o, c, h^-1 h', h^-1 y]
 
-    Both only rearrange numbers, so one table of indices makes the bank from the weights. In evaluation it is made
-    once and kept until the weights change. (A change written through `weight.data` is noticed at the next call of
-    `train` or `eval`.)
+    Both only rearrange numbers, so one table of indices makes the bank from the weights.
 
     () -> (kernels, out_channels, group, in_channels * poses of the input, *size)
     """
-
-    _kept: Tensor | None
-    _source: Tensor | None  # holding the memory _kept was made from keeps its address from being given to other weights
-    _version: int
 
     def __init__(
         self, group: Group, in_channels: int, out_channels: int, size: int, on_maps: bool, kernels: int = 1
@@ -45,35 +40,17 @@ class KernelBank(nn.Module):
         self.register_buffer("table", _pose_table(group, size, on_maps), persistent=False)
         self.weight = nn.Parameter(torch.empty(kernels, out_channels, in_channels, input_poses * taps))
         nn.init.normal_(self.weight, std=math.sqrt(2 / (in_channels * input_poses * taps)))
-        self._forget()
 
     def forward(self) -> Tensor:
-        differentiated = torch.is_grad_enabled() and self.weight.requires_grad
-        # A traced graph must not depend on what was kept; an inference tensor doesn't say when it changes.
-        if self.training or differentiated or torch.compiler.is_compiling() or self.weight.is_inference():
-            return self._posed()
-        if self._kept is None or self._version != self.weight._version or not _same_memory(self._source, self.weight):
-            with torch.inference_mode(False), torch.no_grad():
-                self._kept = self._posed()
-            self._source, self._version = self.weight.detach(), self.weight._version
-        return self._kept
+        (bank,) = self.kernels()
+        return bank
 
-    def _posed(self) -> Tensor:
+    def _build(self) -> list[Tensor]:
         table = self.get_buffer("table")
         kernels, out_channels, in_channels, entries = self.weight.shape
         posed = self.weight.flatten(0, 2).index_select(1, table.flatten())
         posed = posed.reshape(kernels, out_channels, in_channels, self.poses, entries).transpose(2, 3)
-        return posed.reshape(kernels, out_channels, self.poses, -1, *self.size)
-
-    def _forget(self) -> None:
-        self._kept, self._source, self._version = None, None, -1
-
-    def train(self, mode: bool = True) -> KernelBank:
-        self._forget()
-        return super().train(mode)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None, "_source": None}  # a copy has weights of its own
+        return [posed.reshape(kernels, out_channels, self.poses, -1, *self.size)]
 
 
 def _pose_table(group: Group, size: int, on_maps: bool) -> Tensor:
@@ -85,10 +62,6 @@ def _pose_table(group: Group, size: int, on_maps: bool) -> Tensor:
         return turned
     relative = group.cayley[group.inverse]  # (h, h') -> h^-1 h'
     return (relative[:, :, None] * taps + turned[:, None]).flatten(1)
-
-
-def _same_memory(a: Tensor | None, b: Tensor) -> bool:
-    return a is not None and a.data_ptr() == b.data_ptr()
 
 
 def convolve(images: Tensor, kernel: Tensor, bias: Tensor | None = None, stride: int = 1, groups: int = 1) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .resample import ScaleMaps
+from .maps import ScaleMaps
 
 
 class ScaleBatchNorm(nn.Module):
@@ -14,7 +14,14 @@ class ScaleBatchNorm(nn.Module):
     In training the statistics are taken jointly over batch, scale and space, every scale weighing the same however many
     voxels it has; at inference the running statistics are used. Statistics of each scale on its own would undo the
     equivariance and differ from the running ones at every scale.
+
+    F'_c(s, x) = w_c (F_c(s, x) - mean_c) / sqrt(variance_c + eps) + b_c
+
+    maps: per scale (batch, channel, x, y, z) -> the same shape
     """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
@@ -26,22 +33,28 @@ class ScaleBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
-        running_mean, running_var = self.get_buffer("running_mean"), self.get_buffer("running_var")
         if self.training:
-            mean, variance = _joint_statistics(maps)
-            running_mean.lerp_(mean.detach().to(running_mean), self.momentum)
-            running_var.lerp_(variance.detach().to(running_var), self.momentum)
+            mean, variance = _joint_statistics(maps.tensors)
+            for running, value in ((self.running_mean, mean), (self.running_var, variance)):
+                running.lerp_(value.detach().to(running), self.momentum)
+            gain, offset = self._gain_and_offset(mean, variance)
         else:
-            mean, variance = running_mean, running_var
+            gain, offset = self.gain_and_offset()
+        return maps.each(lambda x: torch.addcmul(_per_channel(offset, x), x, _per_channel(gain, x)))
+
+    def gain_and_offset(self) -> tuple[Tensor, Tensor]:
+        """What the normalisation amounts to at inference, per channel: gain * F + offset."""
+        return self._gain_and_offset(self.running_mean, self.running_var)
+
+    def _gain_and_offset(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         gain = self.weight * torch.rsqrt(variance + self.eps)
-        offset = self.bias - mean * gain
-        return [torch.addcmul(_per_channel(offset, x), x, _per_channel(gain, x)) for x in maps]
+        return gain, self.bias - mean * gain
 
 
-def _joint_statistics(maps: ScaleMaps) -> tuple[Tensor, Tensor]:
+def _joint_statistics(tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
     over_all_but_channel = (0, 2, 3, 4)
-    mean = torch.stack([x.mean(over_all_but_channel) for x in maps]).mean(0)
-    spread = [(x - _per_channel(mean, x)).square().mean(over_all_but_channel) for x in maps]
+    mean = torch.stack([x.mean(over_all_but_channel) for x in tensors]).mean(0)
+    spread = [(x - _per_channel(mean, x)).square().mean(over_all_but_channel) for x in tensors]
     return mean, torch.stack(spread).mean(0)
 
 

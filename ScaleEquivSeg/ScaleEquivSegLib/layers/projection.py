@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from .resample import Grid, Origin, ScaleMaps, sample_at_voxels
+from .maps import Origin, ScaleMaps
+from .resample import sample_at_voxels
 from .scale_conv import Pointwise
 
+ProjectionKind = Literal["attention", "mean", "max"]
 
-class AttentionProjection(nn.Module):
-    """Average the class scores of all scales, each voxel weighing the scales by a learnt attention.
 
-    y(x) = sum_s softmax_s(a(x, s)) l(x, s),   a and l being 1x1x1 convolutions shared by all scales
+class ScaleProjection(nn.Module):
+    """Class scores at every scale, brought together at the image's voxels.
 
-    Softmax and sum commute with a shift along the scale axis, so the projection commutes with rescaling up to what
-    enters and leaves at the ends of the axis.
+    l(x, s) = class scores, a 1x1x1 convolution shared by all scales;   w_s = weight of a scale, see below
+
+    mean        y(x) = sum_s w_s l(x, s) / sum_s w_s
+    max         y(x) = max_s (l(x, s) + log w_s)
+    attention   y(x) = sum_s softmax_s(a(x, s) + log w_s) l(x, s),   a learnt, a 1x1x1 convolution too
+
+    Each commutes with a shift along the scale axis up to what enters and leaves at its ends. A `taper` of n lets the n
+    outermost scales at either end fade in: w = 1/(n+1), 2/(n+1), ..., 1, so that less depends on where the axis ends.
 
     maps: per scale (batch, channels, ...) on that scale's grid -> (batch, classes, x, y, z) at the image's voxels
     """
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int, classes: int, kind: ProjectionKind = "attention", taper: int = 0) -> None:
         super().__init__()
+        if kind not in ("attention", "mean", "max"):
+            raise ValueError(f"unknown projection {kind!r}; known: attention, mean, max")
         self.classes = classes
-        self.scores = Pointwise(channels, classes + 1)
+        self.kind = kind
+        self.taper = taper
+        self.scores = Pointwise(channels, classes + 1 if kind == "attention" else classes)
 
-    def forward(self, maps: ScaleMaps, grids: list[list[Grid]], origin: Origin, shape: tuple[int, ...]) -> Tensor:
-        sampled = [sample_at_voxels(x, axes, origin, shape) for x, axes in zip(self.scores(maps), grids, strict=True)]
-        scores = torch.stack(sampled)  # (scale, batch, classes + 1, x, y, z)
-        attention = torch.softmax(scores[:, :, self.classes :], dim=0)
-        return (attention * scores[:, :, : self.classes]).sum(0)
+    def forward(self, maps: ScaleMaps, origin: Origin, shape: tuple[int, ...]) -> Tensor:
+        scores = self.scores(maps)
+        sampled = [sample_at_voxels(x, g, origin, shape) for x, g in zip(scores.tensors, scores.grids, strict=True)]
+        stack = torch.stack(sampled)  # (scale, batch, classes [+ 1], x, y, z)
+        log_weights = stack.new_tensor(self._log_weights(len(sampled))).reshape(-1, 1, 1, 1, 1, 1)
+        if self.kind == "max":
+            return (stack + log_weights).amax(0)
+        attention = stack[:, :, self.classes :] if self.kind == "attention" else torch.zeros_like(stack[:, :, :1])
+        return (torch.softmax(attention + log_weights, dim=0) * stack[:, :, : self.classes]).sum(0)
+
+    def _log_weights(self, scales: int) -> list[float]:
+        from_end = [min(i, scales - 1 - i) for i in range(scales)]
+        return [math.log(min(1.0, (i + 1) / (self.taper + 1))) for i in from_end]

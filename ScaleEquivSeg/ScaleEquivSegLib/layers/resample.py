@@ -1,21 +1,16 @@
-"""Moving between grids without aliasing: the scale axis, lifting an image onto it, octaves down and up."""
+"""Moving between grids without aliasing: lifting an image onto the scale axis, octaves down and up, pooling."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .basis import support_radius
-
-ScaleMaps = list[Tensor]
-"""A feature map on the scale-translation group: per scale a tensor (batch, channel, x, y, z) on its own grid."""
-
-Origin = tuple[int, int, int]
-"""The index, in the whole volume, of a crop's first voxel."""
+from .jet_filter import correlate_along
+from .maps import Grid, Grids, Origin, ScaleAxis, ScaleMaps
 
 LIFT_BLUR = 0.7
 """Width of the lifting Gaussian in units of the spacing of the grid it samples on."""
@@ -24,78 +19,39 @@ OCTAVE_BLUR = 1.4
 """Width of the Gaussian before a stride of 2, in voxels of the finer grid."""
 
 
-@dataclass(frozen=True)
-class ScaleAxis:
-    """Scales first, first * ratio, first * ratio^2, ...: the spacing of each scale's grid in voxels of the input."""
-
-    first: float = 1.0
-    ratio: float = 1.0
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not (self.first > 0 and self.ratio > 0 and self.count >= 1):
-            raise ValueError(f"{self} is no scale axis: first and ratio must be positive, count at least 1")
-
-    @property
-    def spacings(self) -> tuple[float, ...]:
-        return tuple(self.first * self.ratio**i for i in range(self.count))
-
-    def window(self, start: int, count: int) -> ScaleAxis:
-        """The neighbouring scales start, ..., start + count - 1 of this axis."""
-        return ScaleAxis(self.first * self.ratio**start, self.ratio, count)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """One scale's sampling positions along one image axis: (first + i) * spacing, i < count, in voxels of the volume.
-
-    Positions are counted from the volume's first voxel, not the crop's, so that a tile samples exactly where the whole
-    volume would have been sampled.
-    """
-
-    spacing: float
-    first: int
-    count: int
-
-    @staticmethod
-    def covering(size: int, origin: int, spacing: float, alignment: int) -> Grid:
-        """The grid over voxels origin ... origin + size - 1 whose first index is a multiple of alignment."""
-        first = math.floor(origin / spacing / alignment) * alignment
-        last = math.ceil((origin + size - 1) / spacing)
-        return Grid(spacing, first, last - first + 1)
-
-    def positions(self, origin: int) -> Tensor:
-        """Sampling positions relative to a crop that starts at origin."""
-        index = torch.arange(self.first, self.first + self.count, dtype=torch.float64)
-        return index * self.spacing - origin
-
-
-def lift(image: Tensor, axis: ScaleAxis, origin: Origin, alignment: int) -> tuple[ScaleMaps, list[list[Grid]]]:
+def lift(image: Tensor, axis: ScaleAxis, origin: Origin = (0, 0, 0), alignment: int = 1) -> ScaleMaps:
     """Sample an image (batch, channel, x, y, z) on the grid of every scale, blurred in proportion to the scale.
 
-    f_i(k) = sum_x f(x) G(x - k h_i; LIFT_BLUR h_i) with h_i the spacing of scale i. Rescaling f by h_1/h_0 therefore
-    moves f_0 to f_1. Also returns, per scale, the three grids sampled on.
+    f_i(k) = sum_x f(x) G(x - k s_i; LIFT_BLUR s_i) with s_i the spacing of scale i. Rescaling f by s_1/s_0 therefore
+    moves f_0 to f_1. The image may be a crop that starts at voxel `origin` of a volume; every grid starts at a multiple
+    of `alignment`.
     """
-    maps, grids = [], []
+    tensors, grids = [], []
     for spacing in axis.spacings:
-        axes = [
+        x, y, z = (
             Grid.covering(size, start, spacing, alignment) for size, start in zip(image.shape[2:], origin, strict=True)
-        ]
+        )
         weights = [
             gaussian_weights(grid.positions(start), size, LIFT_BLUR * spacing)
-            for grid, start, size in zip(axes, origin, image.shape[2:], strict=True)
+            for grid, start, size in zip((x, y, z), origin, image.shape[2:], strict=True)
         ]
-        maps.append(apply_along_axes(image, weights))
-        grids.append(axes)
-    return maps, grids
+        tensors.append(apply_along_axes(image, weights))
+        grids.append((x, y, z))
+    return ScaleMaps(tensors, grids)
 
 
-def sample_at_voxels(scale_map: Tensor, grids: list[Grid], origin: Origin, shape: tuple[int, ...]) -> Tensor:
+def sample_at_voxels(scale_map: Tensor, grids: Grids, origin: Origin, shape: tuple[int, ...]) -> Tensor:
     """Interpolate a map on one scale's grid back to the voxels of the image, tri-linearly."""
-    weights = []
-    for grid, start, size in zip(grids, origin, shape, strict=True):
-        voxels = torch.arange(start, start + size, dtype=torch.float64)
-        weights.append(linear_weights(voxels / grid.spacing - grid.first, grid.count))
+    voxels = [Grid(1.0, start, size) for start, size in zip(origin, shape, strict=True)]
+    weights = [linear_weights(here.index_of(there), here.count) for here, there in zip(grids, voxels, strict=True)]
+    return apply_along_axes(scale_map, weights)
+
+
+def sample_on(scale_map: Tensor, grids: Grids, wanted: Grids) -> Tensor:
+    """Interpolate a map on one scale's grid to a finer one, tri-cubically; on the same grid it is the map itself."""
+    if grids == wanted:
+        return scale_map
+    weights = [cubic_weights(here.index_of(there), here.count) for here, there in zip(grids, wanted, strict=True)]
     return apply_along_axes(scale_map, weights)
 
 
@@ -118,6 +74,16 @@ def linear_weights(positions: Tensor, size: int) -> Tensor:
     return _scatter_taps(taps, torch.stack([1 - fraction, fraction], 1), size)
 
 
+def cubic_weights(positions: Tensor, size: int) -> Tensor:
+    """Rows that interpolate with a cubic through four neighbours, exact for parabolas (Keys 1981, a = -1/2)."""
+    below = positions.floor()
+    taps = below[:, None] + torch.arange(-1, 3, dtype=torch.float64)
+    t = (taps - positions[:, None]).abs()
+    near = 1 - 2.5 * t**2 + 1.5 * t**3
+    far = 2 - 4 * t + 2.5 * t**2 - 0.5 * t**3
+    return _scatter_taps(taps, torch.where(t <= 1, near, far), size)
+
+
 def _scatter_taps(taps: Tensor, weights: Tensor, size: int) -> Tensor:
     matrix = torch.zeros(len(taps), size, dtype=torch.float64)
     return matrix.scatter_add_(1, taps.long().clamp(0, size - 1), weights)
@@ -134,37 +100,75 @@ def apply_along_axes(maps: Tensor, weights: list[Tensor]) -> Tensor:
 
 
 class BlurredStride(nn.Module):
-    """One octave down: Gaussian blur, then every second voxel. Keeps voxel 0 where it is.
+    """One octave down: a Gaussian blur, then every second voxel. Keeps voxel 0 where it is.
 
-    maps (batch, channel, n, ...) -> (batch, channel, ceil(n / 2), ...)
+    F'(s, x) = sum_y F(s, x + y) G(y; sigma),   x = 0, 2, 4, ... of each grid
+
+    The blur is in proportion to the scale. On grids whose spacing is the scale one sigma, in voxels, is that; maps that
+    share a grid take a sigma for each.
+
+    maps: per scale (batch, channel, n, ...) -> (batch, channel, ceil(n / 2), ...)
     """
 
-    radius = support_radius(OCTAVE_BLUR)
-
-    def __init__(self) -> None:
+    def __init__(self, sigmas: Sequence[float] = (OCTAVE_BLUR,)) -> None:
         super().__init__()
-        offsets = torch.arange(-self.radius, self.radius + 1)
-        line = torch.exp(-0.5 * (offsets / OCTAVE_BLUR) ** 2)
-        self.register_buffer("line", line / line.sum(), persistent=False)
+        self.scales = len(sigmas)
+        self.reach = max(support_radius(sigma) for sigma in sigmas)
+        for index, sigma in enumerate(sigmas):
+            radius = support_radius(sigma)
+            line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+            self.register_buffer(f"line{index}", line / line.sum(), persistent=False)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        line = self.get_buffer("line").to(maps)
-        channels = maps.shape[1]
-        for axis in range(3):
-            shape, stride = [1, 1, 1], [1, 1, 1]
-            shape[axis], stride[axis] = len(line), 2
-            padding = [0] * 6
-            padding[4 - 2 * axis : 6 - 2 * axis] = [self.radius, self.radius]
-            kernel = line.reshape(1, 1, *shape).expand(channels, 1, *shape)
-            maps = F.conv3d(F.pad(maps, padding, mode="replicate"), kernel, stride=stride, groups=channels)
-        return maps
+    def forward(self, maps: ScaleMaps) -> ScaleMaps:
+        if self.scales not in (1, len(maps.tensors)):
+            raise ValueError(f"{self.scales} blurs do not fit a map of {len(maps.tensors)} scales")
+        lines = [self.get_buffer(f"line{0 if self.scales == 1 else i}") for i in range(len(maps.tensors))]
+        halved = [_blurred_half(x, line) for x, line in zip(maps.tensors, lines, strict=True)]
+        return ScaleMaps(halved, maps.every(2))
 
 
-def octave_up(maps: Tensor, shape: torch.Size) -> Tensor:
-    """One octave up by linear interpolation, placed as a stride of 2 left it, cut or extended to a shape."""
+def _blurred_half(maps: Tensor, line: Tensor) -> Tensor:
+    for axis in (2, 1, 0):
+        maps = correlate_along(maps, line.to(maps), axis, stride=2)
+    return maps
+
+
+class OctaveUp(nn.Module):
+    """One octave up by tri-linear interpolation, placed as a stride of 2 left it, onto the grids of another map.
+
+    maps: per scale (batch, channel, ceil(n / 2), ...) -> (batch, channel, n, ...)
+    """
+
+    def forward(self, maps: ScaleMaps, like: ScaleMaps) -> ScaleMaps:
+        raised = [_doubled(x, fine.shape[2:]) for x, fine in zip(maps.tensors, like.tensors, strict=True)]
+        return like.with_tensors(raised)
+
+
+def _doubled(maps: Tensor, shape: torch.Size) -> Tensor:
     doubled = [2 * n - 1 for n in maps.shape[2:]]
     maps = F.interpolate(maps, size=doubled, mode="trilinear", align_corners=True)
     missing = [max(0, want - have) for want, have in zip(shape, doubled, strict=True)]
     padding = [0, missing[2], 0, missing[1], 0, missing[0]]
     maps = F.pad(maps, padding, mode="replicate") if any(missing) else maps
     return maps[:, :, : shape[0], : shape[1], : shape[2]]
+
+
+def spatial_means(maps: ScaleMaps, margin: int = 0) -> list[Tensor]:
+    """Pool over space: per scale the mean (batch, channel, 1, 1, 1) of what lies `margin` voxels inside the border.
+
+    A mean of a rescaled map is the mean of the map; a sum would grow with the cube of the scale.
+    """
+    return [_inner(x, margin).mean((2, 3, 4), keepdim=True) for x in maps.tensors]
+
+
+def spatial_maxima(maps: ScaleMaps, margin: int = 0) -> list[Tensor]:
+    """Pool over space: per scale the maximum (batch, channel, 1, 1, 1) inside the border."""
+    return [_inner(x, margin).amax((2, 3, 4), keepdim=True) for x in maps.tensors]
+
+
+def _inner(maps: Tensor, margin: int) -> Tensor:
+    """What is left without a margin; along an axis too short for that, its middle."""
+    for axis in (2, 3, 4):
+        cut = min(margin, (maps.shape[axis] - 1) // 2)
+        maps = maps.narrow(axis, cut, maps.shape[axis] - 2 * cut)
+    return maps

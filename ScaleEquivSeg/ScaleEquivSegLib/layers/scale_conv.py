@@ -3,74 +3,167 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .basis import jet_basis, support_radius
-from .resample import ScaleMaps
+from .basis import Jet
+from .jet_filter import Padding, Path, apply_kernel, cheaper_path, correlate, make_kernel
+from .kernel_cache import CachedKernels
+from .maps import ScaleMaps
+from .resample import sample_on
 
 
-class ScaleConv(nn.Module):
-    """Convolve every scale with the same combination of Hermite-Gaussian jets.
+class ScaleConv(CachedKernels):
+    """Convolve every scale, and what lies on it of the next coarser ones, with filters made of Hermite-Gaussian jets.
 
-    [F * psi](x, s) = sum_c sum_b w[o, c, b] * integral F_c(y, s) psi_b((y - x) / s) dy / s^3
+    [F * psi]_o(s_i, x) = sum_c sum_{j < interaction} integral F_c(s_{i+j}, y) psi_ocj((y - x) / s_{i+j}) dy / s_{i+j}^3
+    psi_ocj = sum_b w[o, c, j, b] psi_b,   psi_b the functions of the jet
 
-    A map at scale s lives on a grid of spacing s, so in that grid's own voxels the filter is the same at every scale
-    and is built once: kernel[o, c] = sum_b w[o, c, b] psi_b.
+    A map at scale s lies on a grid of spacing s, so that in that grid's own voxels the filter is the same at every
+    scale and is made once. (Maps that share one grid take a jet with a width for each.) Beyond the coarsest scale, that
+    one is repeated.
 
-    maps: per scale (batch, in_channels, x, y, z) -> (batch, out_channels, x, y, z)
+    `path` chooses how it is computed, not what: `dense` with kernels of three dimensions, `separable` line by line, or
+    `auto`, whichever is expected to be faster. It may be changed at any time; the weights are the same.
+
+    maps: per scale (batch, in_channels, x, y, z) -> (batch, out_channels, ceil(x / stride), ...)
+
+    Every stride-th voxel is kept as it is: to stay equivariant, band-limit first (`BlurredStride`).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, order: int = 2, sigma: float = 1.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        jet: Jet | None = None,
+        interaction: int = 1,
+        stride: int = 1,
+        padding: Padding = "replicate",
+        bias: bool = False,
+        path: Path | Literal["auto"] = "auto",
+    ) -> None:
         super().__init__()
-        self.radius = support_radius(sigma)
-        self.register_buffer("basis", jet_basis(order, sigma), persistent=False)
-        functions = len(self.get_buffer("basis"))
+        self.jet = jet or Jet()
+        self.interaction = interaction
+        self.stride = stride
+        self.padding: Padding = padding
+        self._path = path
+        for index, width in enumerate(self.jet.widths):
+            self.register_buffer(f"lines{index}", self.jet.lines(width).float(), persistent=False)
+        functions = interaction * len(self.jet.orders)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, functions))
         nn.init.normal_(self.weight, std=math.sqrt(2 / (in_channels * functions)))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
-    def kernel(self) -> Tensor:
-        """The filters on the voxel grid, (out, in, x, y, z)."""
-        return torch.einsum("oif,fxyz->oixyz", self.weight, self.get_buffer("basis"))
+    @property
+    def path(self) -> Path | Literal["auto"]:
+        return self._path
+
+    @path.setter
+    def path(self, path: Path | Literal["auto"]) -> None:
+        self._path = path
+        self._forget()
+
+    @property
+    def reach(self) -> int:
+        """How many voxels of the coarsest grid involved, along each axis, a response depends on."""
+        return self.jet.radius(max(self.jet.widths)) + (2 if self.interaction > 1 else 0)
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
-        kernel = self.kernel().contiguous(memory_format=torch.channels_last_3d)
-        return [convolve(x, kernel, self.radius) for x in maps]
+        if self.jet.scales not in (1, len(maps.tensors)):
+            raise ValueError(f"a jet of {self.jet.scales} widths does not fit a map of {len(maps.tensors)} scales")
+        kernels = self.kernels()
+        bias = self.bias
+        # Added once, not with every scale that a response takes part of.
+        once = None if bias is None else F.pad(bias, (0, (self.interaction - 1) * len(bias)))
+        responses = [self.respond(x, kernels[self._width(i)], once, i) for i, x in enumerate(maps.tensors)]
+        filtered = ScaleMaps(responses, maps.grids if self.stride == 1 else maps.every(self.stride))
+        return filtered if self.interaction == 1 else self._meet(filtered)
+
+    def respond(self, scale_map: Tensor, kernel: Tensor, bias: Tensor | None, scale: int, groups: int = 1) -> Tensor:
+        """One scale's map filtered with a given kernel: (batch, interaction * out_channels, x, y, z)."""
+        lines = self._lines(scale)
+        return apply_kernel(self._path_of(lines), scale_map, kernel, lines, self.padding, self.stride, groups, bias)
+
+    def kernel_of(self, weight: Tensor, scale: int) -> Tensor:
+        """The kernel that weights shaped like this layer's make at a scale."""
+        lines = self._lines(scale)
+        by_offset = weight.unflatten(2, (self.interaction, -1)).permute(2, 0, 1, 3).flatten(0, 1)
+        return make_kernel(self._path_of(lines), by_offset, self.jet, lines)
+
+    def absorb(self, gain: Tensor, offset: Tensor) -> None:
+        """Become the layer whose output is gain * output + offset, per channel."""
+        bias = offset if self.bias is None else gain * self.bias + offset
+        self.weight = nn.Parameter(self.weight.detach() * gain.reshape(-1, 1, 1))
+        self.bias = nn.Parameter(bias)
+
+    def _build(self) -> list[Tensor]:
+        return [self.kernel_of(self.weight, scale) for scale in range(self.jet.scales)]
+
+    def _meet(self, filtered: ScaleMaps) -> ScaleMaps:
+        """Sum, at every scale, the responses of that scale and of those it interacts with."""
+        by_offset = [x.unflatten(1, (self.interaction, -1)) for x in filtered.tensors]
+        last = len(by_offset) - 1
+        met = []
+        for here, grids in enumerate(filtered.grids):
+            total = by_offset[here][:, 0]
+            for offset in range(1, self.interaction):
+                there = min(here + offset, last)
+                total = total + sample_on(by_offset[there][:, offset], filtered.grids[there], grids)
+            met.append(total)
+        return filtered.with_tensors(met)
+
+    def _path_of(self, lines: Tensor) -> Path:
+        if self._path != "auto":
+            return self._path
+        out_channels, in_channels = self.weight.shape[:2]
+        return cheaper_path(self.jet, lines.shape[1] // 2, in_channels, self.interaction * out_channels)
+
+    def _width(self, scale: int) -> int:
+        return 0 if self.jet.scales == 1 else scale
+
+    def _lines(self, scale: int) -> Tensor:
+        return self.get_buffer(f"lines{self._width(scale)}")
 
 
 class PlainConv(nn.Module):
     """An ordinary 3x3x3 convolution with free weights, applied to every scale: the baseline's layer.
 
+    [F * k]_o(s, x) = sum_c sum_y F_c(s, x + s y) k_oc(y),   y = the 27 neighbours -1 ... 1 along each axis
+
     maps: per scale (batch, in_channels, x, y, z) -> (batch, out_channels, x, y, z)
     """
 
-    radius = 1
+    reach = 1
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, 3, bias=False)
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
-        return [self.conv(_replicate(x, self.radius)) for x in maps]
+        return maps.each(lambda x: correlate(x, self.conv.weight, bias=self.conv.bias))
+
+    def absorb(self, gain: Tensor, offset: Tensor) -> None:
+        """Become the layer whose output is gain * output + offset, per channel."""
+        bias = offset if self.conv.bias is None else gain * self.conv.bias + offset
+        self.conv.weight = nn.Parameter(self.conv.weight.detach() * gain.reshape(-1, 1, 1, 1, 1))
+        self.conv.bias = nn.Parameter(bias)
 
 
 class Pointwise(nn.Module):
-    """Mix channels at each position and scale with a 1x1x1 convolution."""
+    """Mix channels at each position and scale.
+
+    y_o(s, x) = sum_c w[o, c] F_c(s, x) + b[o]
+
+    maps: per scale (batch, in_channels, x, y, z) -> (batch, out_channels, x, y, z)
+    """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, 1, bias=bias)
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
-        return [self.conv(x) for x in maps]
-
-
-def convolve(maps: Tensor, kernel: Tensor, radius: int, groups: int = 1) -> Tensor:
-    """Correlate maps with kernels (out, in / groups, x, y, z), the ends repeated outwards."""
-    return F.conv3d(_replicate(maps, radius), kernel, groups=groups)
-
-
-def _replicate(maps: Tensor, radius: int) -> Tensor:
-    return F.pad(maps, [radius] * 6, mode="replicate")
+        return maps.each(self.conv)

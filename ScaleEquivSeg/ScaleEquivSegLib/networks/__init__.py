@@ -6,12 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .classifier import Classifier, build_classifier
+from .network import SegmentationNetwork
 from .published import PublishedUNet, published_se_unet
 from .unet import UNet, dynamic_scale_equivariant_unet, plain_unet, pyramid_unet, scale_equivariant_unet
 
-__all__ = ["BUILDERS", "Classifier", "PublishedUNet", "UNet", "build_classifier", "build_network"]
+__all__ = [
+    "BUILDERS",
+    "Classifier",
+    "PublishedUNet",
+    "SegmentationNetwork",
+    "UNet",
+    "build_classifier",
+    "build_network",
+]
 
-BUILDERS: Mapping[str, Callable[..., UNet | PublishedUNet]] = {
+BUILDERS: Mapping[str, Callable[..., SegmentationNetwork]] = {
     "unet": plain_unet,
     "se_unet": scale_equivariant_unet,
     "dynamic_se_unet": dynamic_scale_equivariant_unet,
@@ -20,12 +29,8 @@ BUILDERS: Mapping[str, Callable[..., UNet | PublishedUNet]] = {
 }
 
 
-def build_network(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Build a network by the name and arguments a bundle's card gives.
-
-    Each is called as network(image, origin) and has a `halo`, None where no margin makes tiles exact. Which class it
-    is follows from the name alone, which a type cannot say.
-    """
+def build_network(name: str, arguments: Mapping[str, Any]) -> SegmentationNetwork:
+    """Build a network by the name and arguments a bundle's card gives."""
     if name not in BUILDERS:
         raise ValueError(f"unknown network {name!r}; known: {', '.join(sorted(BUILDERS))}")
     return BUILDERS[name](**arguments)

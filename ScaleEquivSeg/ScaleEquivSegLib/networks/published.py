@@ -11,15 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.maps import Origin
 from ..layers.published_basis import PublishedBasis
 from ..layers.published_conv import PublishedLiftingConv, PublishedPointwise, PublishedScaleConv
 from ..layers.published_norm import PublishedBatchNorm
-from ..layers.resample import Origin
+from .network import SegmentationNetwork
 
 STRIDE = 2
 
 
-class PublishedUNet(nn.Module):
+class PublishedUNet(SegmentationNetwork):
     """Residual encoder and decoder with concatenated skip connections; all scales on the image's one grid.
 
     image (batch, in_channels, x, y, z) of any size -> class scores (batch, classes, x, y, z)
@@ -34,9 +35,6 @@ class PublishedUNet(nn.Module):
 
     The modules are nested and named so that the state's names are those of published checkpoints.
     """
-
-    halo: None = None
-    """No margin gives a crop the scores of the whole volume: the normalisation sees all of the crop."""
 
     def __init__(
         self,
@@ -57,7 +55,7 @@ class PublishedUNet(nn.Module):
         )
         beneath, from_beneath = _beneath(blocks, channels)
         up = _way_up(blocks, channels[0] + from_beneath, classes, last=True)
-        self.model = nn.Sequential(down, Skip(beneath), nn.Sequential(up, ScaleProjection(projection)))
+        self.model = nn.Sequential(down, Skip(beneath), nn.Sequential(up, PublishedProjection(projection)))
 
     def forward(self, image: Tensor, origin: Origin = (0, 0, 0)) -> Tensor:
         """Score an image; the origin of a crop, which others need for their grids, makes no difference here."""
@@ -68,6 +66,13 @@ class PublishedUNet(nn.Module):
         scores = self.model(F.pad(image, padding, mode="replicate"))
         x, y, z = (slice(b, b + size) for b, size in zip(before, shape, strict=True))
         return scores[:, :, x, y, z]
+
+    @property
+    def halo(self) -> None:
+        """No margin gives a crop the scores of the whole volume: the normalisation sees all of the crop."""
+
+    def milestones(self) -> list[nn.Module]:
+        return [m for m in self.modules() if isinstance(m, ResidualUnit)]
 
     def fitting_size(self, size: int) -> int:
         """The smallest size, not below `size`, whose strided convolutions leave no voxel out."""
@@ -174,7 +179,7 @@ class ChannelDropout(nn.Module):
         return F.dropout3d(maps.flatten(2, 3), self.p, self.training).unflatten(2, maps.shape[2:4])
 
 
-class ScaleProjection(nn.Module):
+class PublishedProjection(nn.Module):
     """Mean or maximum over the scale axis: (batch, channel, scale, x, y, z) -> (batch, channel, x, y, z)."""
 
     def __init__(self, kind: str) -> None:

@@ -8,20 +8,23 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.basis import Jet
+from ..layers.dropout import ScaleChannelDropout
 from ..layers.dynamic import DynamicScaleConv, ScaleAttentionKind
+from ..layers.maps import Origin, ScaleAxis, ScaleMaps
 from ..layers.norm import ScaleBatchNorm
-from ..layers.projection import AttentionProjection
-from ..layers.resample import LIFT_BLUR, BlurredStride, Origin, ScaleAxis, ScaleMaps, lift, octave_up
+from ..layers.projection import ProjectionKind, ScaleProjection
+from ..layers.resample import LIFT_BLUR, BlurredStride, OctaveUp, lift
 from ..layers.scale_conv import PlainConv, Pointwise, ScaleConv
+from .network import SegmentationNetwork
 
 ConvFactory = Callable[[int, int], nn.Module]
-"""Makes a convolution (in_channels, out_channels) on scale maps; the module says its `radius` in voxels."""
+"""Makes a convolution (in_channels, out_channels) on scale maps; it says its `reach` in voxels and can `absorb`."""
 
 
-class UNet(nn.Module):
+class UNet(SegmentationNetwork):
     """Encoder and decoder with additive skip connections, run at every scale of an axis with shared weights.
 
     image (batch, in_channels, x, y, z) of any size -> class scores (batch, classes, x, y, z)
@@ -36,31 +39,39 @@ class UNet(nn.Module):
         in_channels: int,
         classes: int,
         channels: Sequence[int] = (8, 16, 32),
+        dropout: float = 0.0,
+        projection: ProjectionKind = "attention",
+        taper: int = 0,
     ) -> None:
         super().__init__()
         self.axis = axis
         self.stages = len(channels)
         self.down = BlurredStride()
+        self.up = OctaveUp()
         before = [in_channels, *channels[:-1]]
         self.encoder = nn.ModuleList(
-            nn.Sequential(ConvBlock(conv, i, o), ConvBlock(conv, o, o)) for i, o in zip(before, channels, strict=True)
+            nn.Sequential(ConvBlock(conv, i, o, dropout), ConvBlock(conv, o, o, dropout))
+            for i, o in zip(before, channels, strict=True)
         )
         self.narrow = nn.ModuleList(Pointwise(coarse, fine, bias=False) for fine, coarse in pairwise(channels))
-        self.decoder = nn.ModuleList(ConvBlock(conv, fine, fine) for fine in channels[:-1])
-        self.projection = AttentionProjection(channels[0], classes)
+        self.decoder = nn.ModuleList(
+            # What the projection sees is whole: there a missing channel is a missing vote for a class.
+            ConvBlock(conv, fine, fine, dropout if stage else 0.0)
+            for stage, fine in enumerate(channels[:-1])
+        )
+        self.projection = ScaleProjection(channels[0], classes, projection, taper)
 
     def forward(self, image: Tensor, origin: Origin = (0, 0, 0)) -> Tensor:
-        """Score an image, or a crop of a volume that starts at voxel `origin`."""
-        maps, grids = lift(image, self.axis, origin, self.alignment)
+        maps = lift(image, self.axis, origin, self.alignment)
         skips: list[ScaleMaps] = []
         for stage, block in enumerate(self.encoder):
-            maps = block([self.down(x) for x in maps] if stage else maps)
+            maps = block(self.down(maps) if stage else maps)
             skips.append(maps)
         skips.pop()
         for skip, narrow, block in zip(skips[::-1], self.narrow[::-1], self.decoder[::-1], strict=True):
-            raised = [octave_up(x, s.shape[2:]) for x, s in zip(narrow(maps), skip, strict=True)]
-            maps = block([x + s for x, s in zip(raised, skip, strict=True)])
-        return self.projection(maps, grids, origin, tuple(image.shape[2:]))
+            raised = self.up(narrow(maps), skip)
+            maps = block(skip.with_tensors([x + y for x, y in zip(raised.tensors, skip.tensors, strict=True)]))
+        return self.projection(maps, origin, tuple(image.shape[2:]))
 
     @property
     def alignment(self) -> int:
@@ -69,29 +80,37 @@ class UNet(nn.Module):
 
     @property
     def halo(self) -> int:
-        """How far, in voxels of the image, an output voxel can see; a crop needs this margin to be scored exactly."""
-        conv = next(m.conv.radius for m in self.modules() if isinstance(m, ConvBlock))
+        conv = max(block.conv.reach for block in self.milestones())
         reach = 0  # in voxels of one scale's grid
         for stage in range(self.stages):
             octave = 2**stage
             last = stage == self.stages - 1
             convolutions = 2 if last else 3
             reach += octave * convolutions * conv
-            reach += 0 if last else octave * (self.down.radius + 2)
+            reach += 0 if last else octave * (self.down.reach + 2)
         coarsest = self.axis.spacings[-1]
         return math.ceil((reach + self.alignment + 2 + 3 * LIFT_BLUR) * coarsest) + 2
 
+    def milestones(self) -> list[ConvBlock]:
+        return [m for m in self.modules() if isinstance(m, ConvBlock)]
+
 
 class ConvBlock(nn.Module):
-    """Convolution, normalisation, SiLU: smooth, so that it creates few frequencies the grid cannot carry."""
+    """Convolution, normalisation, dropout of channels, SiLU: smooth, so that it creates few frequencies the grid cannot
+    carry.
 
-    def __init__(self, conv: ConvFactory, in_channels: int, out_channels: int) -> None:
+    maps: per scale (batch, in_channels, x, y, z) -> (batch, out_channels, x, y, z)
+    """
+
+    def __init__(self, conv: ConvFactory, in_channels: int, out_channels: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.conv = conv(in_channels, out_channels)
-        self.norm = ScaleBatchNorm(out_channels)
+        self.conv: Any = conv(in_channels, out_channels)
+        self.norm: nn.Module = ScaleBatchNorm(out_channels)
+        self.dropout = ScaleChannelDropout(dropout)
+        self.activation: nn.Module = nn.SiLU()
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
-        return [F.silu(x) for x in self.norm(self.conv(maps))]
+        return self.dropout(self.norm(self.conv(maps))).each(self.activation)
 
 
 def plain_unet(scale_axis: Mapping[str, Any] | None = None, **arguments: Any) -> UNet:
@@ -100,10 +119,14 @@ def plain_unet(scale_axis: Mapping[str, Any] | None = None, **arguments: Any) ->
 
 
 def scale_equivariant_unet(
-    scale_axis: Mapping[str, Any] | None = None, jet_order: int = 2, jet_sigma: float = 1.0, **arguments: Any
+    scale_axis: Mapping[str, Any] | None = None,
+    jet: Mapping[str, Any] | None = None,
+    interaction: int = 1,
+    **arguments: Any,
 ) -> UNet:
     """Jet convolutions on a scale axis."""
-    return UNet(lambda i, o: ScaleConv(i, o, jet_order, jet_sigma), _scale_axis(scale_axis), **arguments)
+    functions = Jet(**(jet or {}))
+    return UNet(lambda i, o: ScaleConv(i, o, functions, interaction), _scale_axis(scale_axis), **arguments)
 
 
 def pyramid_unet(scale_axis: Mapping[str, Any], **arguments: Any) -> UNet:
@@ -113,18 +136,16 @@ def pyramid_unet(scale_axis: Mapping[str, Any], **arguments: Any) -> UNet:
 
 def dynamic_scale_equivariant_unet(
     scale_axis: Mapping[str, Any] | None = None,
-    jet_order: int = 2,
-    jet_sigma: float = 1.0,
+    jet: Mapping[str, Any] | None = None,
     kernels: int = 3,
     attention: ScaleAttentionKind = "local",
     **arguments: Any,
 ) -> UNet:
     """Jet convolutions on a scale axis, each a mixture of several that the input chooses."""
-
-    def conv(in_channels: int, out_channels: int) -> DynamicScaleConv:
-        return DynamicScaleConv(in_channels, out_channels, jet_order, jet_sigma, kernels, attention)
-
-    return UNet(conv, _scale_axis(scale_axis), **arguments)
+    functions = Jet(**(jet or {}))
+    return UNet(
+        lambda i, o: DynamicScaleConv(i, o, functions, kernels, attention), _scale_axis(scale_axis), **arguments
+    )
 
 
 def _scale_axis(arguments: Mapping[str, Any] | None) -> ScaleAxis:
@@ -152,3 +173,12 @@ def restate_statistics(network: nn.Module, batches: Sequence[Tensor]) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.train(was_training)
+
+
+@torch.no_grad()
+def fold_normalisation(network: UNet) -> None:
+    """Let every convolution absorb the normalisation after it: the same scores at inference, a pass less per block."""
+    for block in network.milestones():
+        if isinstance(block.norm, ScaleBatchNorm):
+            block.conv.absorb(*block.norm.gain_and_offset())
+            block.norm = nn.Identity()

@@ -1,0 +1,108 @@
+"""Two ways to correlate a map with combinations of one jet's functions: all at once, or line by line.
+
+The functions are products h_n(x) h_m(y) h_l(z), so a filter sum_nml w_nml h_n h_m h_l needs no three-dimensional
+kernel: pass along z with every h_l, along y with every h_m, and along x with sum_n w_nml h_n, which mixes channels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .basis import Jet
+
+Path = Literal["dense", "separable"]
+Padding = Literal["replicate", "zeros"]
+
+PASS_COST = 200
+"""Multiply-adds of a dense convolution that take as long as one channel's pass along a line.
+
+A pass is bound by memory, not arithmetic. Measured with PyTorch 2.13 on two CPU cores, 48^3 voxels, radius 2 to 7, 1 to
+32 channels: 150 to 300. Nothing but speed depends on it.
+"""
+
+
+def cheaper_path(jet: Jet, radius: int, in_channels: int, out_channels: int) -> Path:
+    """The path that is expected to take less time, by multiply-adds per voxel."""
+    taps = 2 * radius + 1
+    lines = jet.order + 1
+    pairs = lines * (lines + 1) // 2  # (m, l) with m + l <= order
+    dense = in_channels * out_channels * taps**3
+    separable = PASS_COST * in_channels * (lines + pairs) + pairs * in_channels * out_channels * taps
+    return "dense" if dense <= separable else "separable"
+
+
+def make_kernel(path: Path, weight: Tensor, jet: Jet, lines: Tensor) -> Tensor:
+    """The kernel of weights (out, in, function): (out, in, x, y, z), or for the separable path (m, l, out, in, x)."""
+    n, m, l = torch.tensor(jet.orders, device=weight.device).T
+    if path == "dense":
+        kernel = torch.einsum("oif,fx,fy,fz->oixyz", weight, lines[n], lines[m], lines[l])
+        return kernel.contiguous(memory_format=torch.channels_last_3d)
+    count = len(lines)
+    place = (n * count + m) * count + l
+    by_order = weight.new_zeros(*weight.shape[:2], count**3).index_copy(2, place, weight)
+    return torch.einsum("oinml,nx->mloix", by_order.unflatten(2, (count, count, count)), lines)
+
+
+def apply_kernel(
+    path: Path,
+    maps: Tensor,
+    kernel: Tensor,
+    lines: Tensor,
+    padding: Padding = "replicate",
+    stride: int = 1,
+    groups: int = 1,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Correlate maps (batch, in, x, y, z) with a kernel made for the same path."""
+    if path == "dense":
+        return correlate(maps, kernel, padding, stride, groups, bias)
+    count, radius = lines.shape[0], lines.shape[1] // 2
+    padded = _padded(maps, [radius] * 3, padding)  # once, so that every pass takes what is there
+    total: Tensor | None = None
+    for l in range(count):
+        along_z = _pass(padded, lines[l], 2, stride)
+        for m in range(count - l):
+            along_y = _pass(along_z, lines[m], 1, stride)
+            last = kernel[m, l][..., None, None].contiguous(memory_format=torch.channels_last_3d)
+            response = F.conv3d(along_y, last, bias if total is None else None, (stride, 1, 1), groups=groups)
+            total = response if total is None else total.add_(response)
+    assert total is not None
+    return total
+
+
+def correlate(
+    maps: Tensor,
+    kernel: Tensor,
+    padding: Padding = "replicate",
+    stride: int | tuple[int, int, int] = 1,
+    groups: int = 1,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Correlate maps with odd kernels (out, in / groups, x, y, z); beyond the ends the last value repeats, or is 0."""
+    padded = _padded(maps, [size // 2 for size in kernel.shape[2:]], padding)
+    return F.conv3d(padded, kernel, bias, stride, groups=groups)
+
+
+def correlate_along(maps: Tensor, line: Tensor, axis: int, padding: Padding = "replicate", stride: int = 1) -> Tensor:
+    """Correlate every channel with one line along one of the three axes."""
+    margins = [0, 0, 0]
+    margins[axis] = len(line) // 2
+    return _pass(_padded(maps, margins, padding), line, axis, stride)
+
+
+def _pass(padded: Tensor, line: Tensor, axis: int, stride: int) -> Tensor:
+    shape, strides = [1, 1, 1], [1, 1, 1]
+    shape[axis], strides[axis] = len(line), stride
+    channels = padded.shape[1]
+    kernel = line.reshape(1, 1, *shape).expand(channels, 1, *shape)
+    return F.conv3d(padded, kernel, None, (strides[0], strides[1], strides[2]), groups=channels)
+
+
+def _padded(maps: Tensor, margins: list[int], padding: Padding) -> Tensor:
+    x, y, z = margins
+    padded = F.pad(maps, [z, z, y, y, x, x], mode="replicate" if padding == "replicate" else "constant")
+    return padded.contiguous(memory_format=torch.channels_last_3d)  # a pass takes a quarter of the time in this order
