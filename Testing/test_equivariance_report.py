@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
+from ScaleEquivSegLib.networks import UNet
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.segmentation import load_model
+from ScaleEquivSegLib.volume import write_volume
 from training import equivariance
-from training.equivariance import dice_with_itself, layer_figures, magnified, magnified_labels, network_figures
+from training.__main__ import main
+from training.ablation import VARIANTS, CutJet, ablate, turned_residual
+from training.equivariance import correlations, image_source, layer_figures, moved_axis, random_source, trace
+from training.equivariance_report import dice_with_itself, magnified, magnified_labels, untrained
 from training.fields import correlation, field, relative_difference
 
 
@@ -56,10 +65,82 @@ class Position(Threshold):
         return torch.sin(torch.arange(image.shape[-1])).expand_as(image)
 
 
-def test_the_correlation_tells_who_follows_from_who_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(equivariance, "_has_scale_axis", lambda network: False)
-    assert min(network_figures(Threshold(), seed=0).values()) > 0.95
-    assert max(network_figures(Position(), seed=0).values()) < 0.5
+def test_the_correlation_tells_who_follows_from_who_does_not() -> None:
+    source = random_source("natural", seed=0)
+    assert min(correlations(Threshold(), source, (0.9, 0.7, 0.5, 1.4)).values()) > 0.95
+    assert max(correlations(Position(), source, (0.9, 0.7, 0.5, 1.4)).values()) < 0.5
+
+
+def test_a_stride_without_a_blur_and_the_published_lifting_follow_worse() -> None:
+    figures = layer_figures("white", seed=0)
+    assert figures["plain_stride.white.delta"] > 30 * figures["stride.white.delta"]
+    assert figures["published_lift.white.delta"] > 100 * figures["lift.white.delta"]
+
+
+def two_scales(name: str = "se_unet") -> UNet:
+    network = untrained(name, 0, {"channels": (4, 8), "scale_axis": {"ratio": 2**0.5, "count": 2}})
+    assert isinstance(network, UNet)
+    return network
+
+
+def test_the_error_after_every_step_names_the_step_that_does_not_follow() -> None:
+    network, source = two_scales(), random_source("natural", seed=0)
+    good = trace(network, source, 0.9)
+    assert next(iter(good)) == "layer.encoder.0.0.conv.delta@0.9"
+    assert {"layer.down#1.delta@0.9", "layer.up#1.delta@0.9", "layer.decoder.0.delta@0.9"} <= set(good)
+    assert max(good.values()) < 3e-3
+
+    network.encoder[1][0].activation = torch.nn.Dropout(0.5).train()  # type: ignore[index]
+    bad = trace(network, source, 0.9)
+    before = list(good)[: list(good).index("layer.encoder.1.0.delta@0.9")]
+    assert all(bad[name] == good[name] for name in before)
+    assert bad["layer.encoder.1.0.delta@0.9"] > 30 * good["layer.encoder.1.0.delta@0.9"]
+
+
+def test_a_scale_axis_moves_only_for_a_while() -> None:
+    network = two_scales()
+    axis = network.axis
+    with moved_axis(network, 0.5):
+        assert network.axis.first == 0.5
+    assert network.axis == axis
+
+
+def test_a_given_image_is_rescaled_like_a_field() -> None:
+    source = image_source(field(61, 1.0, "natural"))
+    for scale in (0.7, 1.4):
+        found, wanted = source(scale), field(61, scale, "natural")
+        inner = slice(12, min(found.shape[-1], 61) - 12)
+        assert relative_difference(found[..., inner, inner, inner], wanted[..., inner, inner, inner]) < 2e-2
+
+
+def test_the_ablation_shows_what_a_width_below_one_costs() -> None:
+    chosen = tuple(v for v in VARIANTS if v.name in ("as built", "sigma 0.5"))
+    figures = ablate(seed=0, variants=chosen)
+    for key in ("group.delta@0.9", "white.group.delta@0.9"):
+        assert figures[f"sigma 0.5: {key}"] > 10 * figures[f"as built: {key}"]
+    assert len({v.name for v in VARIANTS}) == len(VARIANTS)
+
+
+def test_a_complete_jet_can_be_turned_and_a_cut_one_cannot() -> None:
+    assert turned_residual(CutJet(order=2, kept=10)) < 1e-10
+    assert turned_residual(CutJet(order=4)) > 0.5
+    assert len(CutJet(order=4).orders) == 27
+
+
+def test_the_command_prints_a_table_draws_the_error_and_writes_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, table, picture = tmp_path / "image.nrrd", tmp_path / "figures.json", tmp_path / "error.png"
+    write_volume(make_phantom(PhantomSpec(seed=1, size=(40, 38, 36))).channels[0], image)
+    arguments = ["equivariance", "--network", "unet", "--image", image, "--json", table, "--figure", picture]
+    monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
+    main()
+    figures = json.loads(table.read_text())
+    assert set(figures) == {f"unet.correlation@{scale}" for scale in ("0.9", "0.8", "0.7", "0.5", "1.4")}
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["x0.9", "x0.8", "x0.7", "x0.5", "x1.4"]
+    assert row.split()[0] == "unet.correlation"
+    assert picture.stat().st_size > 10_000
 
 
 def test_magnifying_by_one_changes_nothing() -> None:

@@ -30,15 +30,23 @@ def main() -> None:
     evaluate.set_defaults(command=_evaluate)
 
     equivariance = commands.add_parser("equivariance", help="how far layers and networks follow a change of scale")
-    equivariance.add_argument("--bundle", type=Path, help="instead of untrained networks: this bundle on an image")
-    equivariance.add_argument("--image", type=Path, help="the image for --bundle")
-    equivariance.add_argument("--figure", type=Path, metavar="PNG", help="draw the errors of untrained networks")
+    equivariance.add_argument("--network", action="append", metavar="NAME", help="only this untrained network")
+    equivariance.add_argument("--image", type=Path, metavar="FILE", help="instead of random fields: on this image")
+    equivariance.add_argument(
+        "--bundle", type=Path, metavar="DIR", help="this bundle on the image, also as it segments"
+    )
+    equivariance.add_argument("--ablation", action="store_true", help="se_unet with one ingredient changed at a time")
+    equivariance.add_argument("--seed", type=int, default=0, help="of weights and fields (default: 0)")
+    equivariance.add_argument("--figure", type=Path, metavar="PNG", help="draw the error slice by slice")
     equivariance.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     equivariance.set_defaults(command=_equivariance)
 
     options = parser.parse_args()
-    if (options.command is _equivariance) and (options.bundle is None) != (options.image is None):
-        parser.error("--bundle and --image go together")
+    if options.command is _equivariance:
+        if options.bundle and not options.image:
+            parser.error("--bundle needs an --image")
+        if options.ablation and (options.bundle or options.image or options.network or options.figure):
+            parser.error("--ablation goes with --seed and --json alone")
     options.command(options)
 
 
@@ -61,20 +69,44 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _equivariance(options: argparse.Namespace) -> None:
-    from .equivariance import draw, report_bundle, report_untrained
+    from .ablation import ablate
+    from .equivariance_report import NETWORKS, draw_bundle, draw_untrained, report_bundle, report_untrained
 
-    figures = report_bundle(options.bundle, options.image) if options.bundle else report_untrained()
-    _print_figures(figures, options.json)
-    if options.figure:
-        draw(options.figure)
+    names = options.network or list(NETWORKS)
+    if unknown := sorted(set(names) - set(NETWORKS)):
+        raise SystemExit(f"unknown network {', '.join(unknown)}; known: {', '.join(NETWORKS)}")
+    if options.ablation:
+        _print_figures(ablate(options.seed), options.json)
+        return
+    if options.bundle:
+        _print_figures(report_bundle(options.bundle, options.image), options.json)
+    else:
+        _print_figures(report_untrained(names, options.image, options.seed), options.json)
+    if options.figure and options.bundle:
+        draw_bundle(options.figure, options.bundle, options.image)
+    elif options.figure:
+        draw_untrained(options.figure, names, options.image, options.seed)
 
 
 def _print_figures(figures: Mapping[str, float], json_file: Path | None = None) -> None:
-    width = max(len(name) for name in figures)
-    for name, value in figures.items():
-        print(f"{name:{width}s}  {value:.1e}" if "delta" in name else f"{name:{width}s}  {value:.4f}")
+    """Print a table, in which keys that differ in what follows an @ alone share a row; write the flat figures."""
+    rows: dict[str, dict[str, float]] = {}
+    for key, value in figures.items():
+        name, _, scale = key.partition("@")
+        rows.setdefault(name, {})[scale] = value
+    width = max(len(name) for name in rows)
+    heading: tuple[str, ...] = ("",)
+    for name, row in rows.items():
+        if tuple(row) != heading:
+            heading = tuple(row)
+            print(f"{'':{width}s}", *(f"{'x' + scale if scale else '':>8s}" for scale in heading))
+        print(f"{name:{width}s}", *(_as_text(name, value) for value in row.values()))
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _as_text(name: str, value: float) -> str:
+    return f"{value:8.1e}" if "delta" in name or "turned" in name else f"{value:8.4f}"
 
 
 if __name__ == "__main__":

@@ -42,6 +42,10 @@ class FitConfig:
     weight_decay: float = 1e-4
     scale_window: int = 0
     """Train on this many neighbouring scales of the axis, a random choice at each step; 0 for all of them."""
+    first_temperature: float = 30.0
+    """Dynamic layers mix their kernels with a temperature that falls from this to 1 in the first half of the steps."""
+    load_balance: float = 0.01
+    """Weight, in the loss, of how unevenly dynamic layers use their kernels."""
     checkpoint_every: int = 50
 
 

@@ -1,146 +1,226 @@
-"""How far a layer, a network or a bundle follows its input through a change of scale: the report and its picture."""
+"""How far a layer or a network follows its input through a change of scale: the measures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ScaleEquivSegLib.bundles import read_bundle
-from ScaleEquivSegLib.comparison import dice_per_label
-from ScaleEquivSegLib.layers.resample import ScaleAxis, apply_along_axes, lift
+from ScaleEquivSegLib.layers.dynamic import DynamicScaleConv
+from ScaleEquivSegLib.layers.maps import ScaleAxis, ScaleMaps
+from ScaleEquivSegLib.layers.published_basis import PublishedBasis
+from ScaleEquivSegLib.layers.published_conv import PublishedLiftingConv
+from ScaleEquivSegLib.layers.resample import BlurredStride, OctaveUp, apply_along_axes, lift
 from ScaleEquivSegLib.layers.scale_conv import PlainConv, ScaleConv
-from ScaleEquivSegLib.networks import UNet, build_network
-from ScaleEquivSegLib.networks.published import ScaleProjection
-from ScaleEquivSegLib.networks.unet import restate_statistics
-from ScaleEquivSegLib.segmentation import Model, load_model, segment
-from ScaleEquivSegLib.volume import Geometry, Volume, read_volume, resample
+from ScaleEquivSegLib.networks import UNet
+from ScaleEquivSegLib.networks.published import PublishedProjection
+from ScaleEquivSegLib.networks.unet import ConvBlock
 
 from .fields import correlation, field, relative_difference
 
 SCALES = (0.9, 0.8, 0.7, 0.5, 1.4)
-ORIGIN = (0, 0, 0)
-SINC_LOBES = 8
 SIZE = 93  # the published network takes 29, 37, ..., 93, ... voxels without padding
-AXIS = {"first": 1.0, "ratio": 2**0.5, "count": 5}
-NETWORKS: Mapping[str, Mapping[str, Any]] = {
-    "se_unet": {"scale_axis": AXIS},
-    "dynamic_se_unet": {"scale_axis": AXIS},
-    "pyramid_unet": {"scale_axis": AXIS},
-    "unet": {},
-    "published_se_unet": {},
-}
+SINC_LOBES = 8
 
 Figures = dict[str, float]
+Source = Callable[[float], Tensor]
+"""An image (1, channel, x, y, z) at any scale: source(s) shows at voxel x what source(1) shows at x / s."""
 
 
-def report_untrained(seed: int = 0) -> Figures:
-    """Layers and networks with random weights, on natural and white fields."""
-    figures: Figures = {}
-    for colour in ("natural", "white"):
-        figures |= layer_figures(colour, seed)
-    for name, arguments in NETWORKS.items():
-        torch.manual_seed(seed)
-        network = build_network(name, {"in_channels": 1, "classes": 3, **arguments})
-        figures |= {f"{name}.{key}": value for key, value in network_figures(settled(network), seed).items()}
-    return figures
+def random_source(colour: str, seed: int, channels: int = 1, size: int | None = None) -> Source:
+    """A random field, exact at every scale."""
+    return partial(_fields, colour, seed, channels, size or SIZE)
 
 
-def settled(network: nn.Module) -> nn.Module:
-    """The network at inference, with statistics taken from natural fields if it keeps any."""
-    restate_statistics(network, [field(48, 1.0, "natural", seed) for seed in (101, 102)])
-    return network.eval()
+@lru_cache(maxsize=64)
+def _fields(colour: str, seed: int, channels: int, size: int, scale: float) -> Tensor:
+    return torch.cat([field(size, scale, colour, seed + 1000 * channel) for channel in range(channels)], 1)
+
+
+def image_source(image: Tensor) -> Source:
+    """The middle of a given image (1, channel, x, y, z), rescaled with everything its rescaled grid can carry."""
+    for axis in (2, 3, 4):
+        size = min(SIZE, image.shape[axis])
+        image = image.narrow(axis, (image.shape[axis] - size) // 2, size)
+    return lambda scale: image if scale == 1 else _rescaled(image, scale)
 
 
 @torch.no_grad()
 def layer_figures(colour: str, seed: int) -> Figures:
-    """Relative squared error at x0.9 of a lifting convolution, of a further one, and of no equivariance at all.
+    """Relative squared error at x0.9 of single layers: the worst of three neighbouring pairs of scales.
 
-    The worst of three neighbouring pairs of scales, the finest of spacing 1.
+    All but the lifting convolution take what it gives. The finest scale has spacing 1. `control` is an ordinary
+    convolution on the image's own grid, no equivariance at all, `plain_stride` a stride without a blur before it and
+    `published_lift` the published lifting convolution.
     """
     torch.manual_seed(seed)
-    first, second = ScaleConv(1, 8), ScaleConv(8, 8)
-    image, rescaled = field(SIZE, 1.0, colour, seed), field(SIZE, 0.9, colour, seed)
-    lifting, further = [], []
+    source = random_source(colour, seed)
+    first = ScaleConv(1, 8)
+    layers: Mapping[str, Callable[[ScaleMaps], ScaleMaps]] = {
+        "lift": lambda maps: maps,
+        "scale_conv": ScaleConv(8, 8),
+        "interaction2": ScaleConv(8, 8, interaction=2),
+        "interaction3": ScaleConv(8, 8, interaction=3),
+        "dynamic": _decided(DynamicScaleConv(8, 8)),
+        "silu": lambda maps: maps.each(nn.functional.silu),
+        "stride": BlurredStride(),
+        "plain_stride": plain_stride(),
+        "up": lambda maps: OctaveUp()(BlurredStride()(maps), maps),
+    }
+    worst = dict.fromkeys(layers, 0.0)
     for step in range(3):
         spacing = 0.9 ** (step - 3)
-        a = first(lift(image, ScaleAxis(spacing), ORIGIN, 1)[0])
-        b = first(lift(rescaled, ScaleAxis(0.9 * spacing), ORIGIN, 1)[0])
-        lifting.append(relative_difference(*_same_index(a[0], b[0])))
-        further.append(relative_difference(*_same_index(second(a)[0], second(b)[0])))
+        axis = ScaleAxis(spacing, 0.9**-1, 3)  # further scales for the layers in which scales interact
+        of_image = first(lift(source(1.0), axis, alignment=2))
+        of_rescaled = first(lift(source(0.9), _moved(axis, 0.9), alignment=2))
+        for name, layer in layers.items():
+            pair = _same_index(layer(of_image).tensors[0], layer(of_rescaled).tensors[0])
+            worst[name] = max(worst[name], relative_difference(*pair))
     plain = PlainConv(1, 8)
-    control = relative_difference(*_aligned(plain([image])[0], plain([rescaled])[0], 0.9))
-    return {
-        f"lift.{colour}.delta": max(lifting),
-        f"scale_conv.{colour}.delta": max(further),
-        f"control.{colour}.delta": control,
-    }
+    both = [plain(ScaleMaps.on_one_grid(source(scale), 1)).tensors[0] for scale in (1.0, 0.9)]
+    worst["control"] = relative_difference(*aligned(both[0], both[1], 0.9))
+    worst["published_lift"] = _published_lift(source)
+    return {f"{name}.{colour}.delta": delta for name, delta in worst.items()}
+
+
+def plain_stride() -> BlurredStride:
+    """A stride of two with no blur before it: the Gaussian is so narrow that it is a single voxel."""
+    return BlurredStride(sigmas=(0.01,))
+
+
+def _decided(layer: DynamicScaleConv) -> DynamicScaleConv:
+    """A dynamic layer whose attention tells its kernels apart, as it does after training; at first it is uniform."""
+    nn.init.normal_(layer.attention.get_parameter("last.conv.weight"), std=3.0)
+    return layer
+
+
+def _published_lift(source: Source) -> float:
+    conv = PublishedLiftingConv(1, 8, PublishedBasis(), padding=2)
+    of_image, of_rescaled = conv(source(1.0)), conv(source(0.9))
+    pairs = [aligned(of_image[:, :, i], of_rescaled[:, :, i + 1], 0.9) for i in range(of_image.shape[2] - 1)]
+    return max(relative_difference(*pair) for pair in pairs)
 
 
 @torch.no_grad()
-def network_figures(network: nn.Module, seed: int) -> Figures:
-    """Per scale the correlation of scores(rescaled image) with rescaled scores(image); the error at the group level."""
-    image = field(SIZE, 1.0, "natural", seed)
-    scores = network(image)
-    figures = {}
-    if _has_scale_axis(network):
-        figures["group.delta@0.9"] = _group_difference(network, image, field(SIZE, 0.9, "natural", seed))
-    for scale in SCALES:
-        found, wanted = _aligned(scores, network(field(SIZE, scale, "natural", seed)), scale)
-        figures[f"correlation@{scale:g}"] = correlation(found, wanted)
-    return figures
+def network_figures(network: nn.Module, source: Source) -> Figures:
+    """Per scale the error at the group level and the correlation of the scores.
 
-
-def _has_scale_axis(network: nn.Module) -> bool:
-    return not (isinstance(network, UNet) and network.axis.count == 1)
-
-
-def _group_difference(network: nn.Module, image: Tensor, rescaled: Tensor) -> float:
-    """Relative squared error, over all scales together, of the features before the projection, at x0.9.
-
-    An axis that may be changed is moved along with the input; a fixed one, whose ratio is 0.9, is shifted by one.
+    group.delta@S   relative squared error of all scales' features before the projection. A scale axis that may be
+                    changed moves along with the input. A fixed one, whose ratio is 0.9, is shifted by one.
+    correlation@S   of scores(rescaled image) with rescaled scores(image), the axis staying where it is
     """
-    features = _features_before_projection(network, image)
-    if isinstance(network, UNet):
-        axis, network.axis = network.axis, ScaleAxis(0.9 * network.axis.first, network.axis.ratio, network.axis.count)
-        moved = _features_before_projection(network, rescaled)
+    figures = {}
+    if isinstance(network, UNet) and network.axis.count > 1:
+        figures = {f"group.delta@{scale:g}": group_difference(network, source, scale) for scale in SCALES}
+    elif not isinstance(network, UNet):
+        of_image, of_rescaled = (features_before_projection(network, source(scale)) for scale in (1.0, 0.9))
+        pairs = [aligned(a, b, 0.9) for a, b in zip(of_image[:-1], of_rescaled[1:], strict=True)]
+        figures["group.delta@0.9"] = _joint_difference(pairs)
+    return figures | correlations(network, source, SCALES)
+
+
+@torch.no_grad()
+def group_difference(network: UNet, source: Source, scale: float) -> float:
+    """The error before the projection, on a scale axis that moves along with the input."""
+    of_image = features_before_projection(network, source(1.0))
+    with moved_axis(network, scale):
+        of_rescaled = features_before_projection(network, source(scale))
+    return _joint_difference([_same_index(a, b) for a, b in zip(of_image, of_rescaled, strict=True)])
+
+
+@torch.no_grad()
+def correlations(network: nn.Module, source: Source, scales: Sequence[float]) -> Figures:
+    """Of the scores of rescaled images with the rescaled scores of the image."""
+    scores = network(source(1.0))
+    return {f"correlation@{scale:g}": correlation(*aligned(scores, network(source(scale)), scale)) for scale in scales}
+
+
+@torch.no_grad()
+def trace(network: UNet, source: Source, scale: float) -> Figures:
+    """The error at the group level after every step of a U-Net, in the order in which they run."""
+    of_image = _outputs_of_steps(network, source(1.0))
+    with moved_axis(network, scale):
+        of_rescaled = _outputs_of_steps(network, source(scale))
+    return {
+        f"layer.{name}.delta@{scale:g}": _joint_difference(
+            [_same_index(a, b) for a, b in zip(maps.tensors, of_rescaled[name].tensors, strict=True)]
+        )
+        for name, maps in of_image.items()
+    }
+
+
+def _outputs_of_steps(network: UNet, image: Tensor) -> dict[str, ScaleMaps]:
+    outputs: dict[str, ScaleMaps] = {}
+
+    def keep(name: str, module: nn.Module, inputs: Any, output: ScaleMaps) -> None:
+        times = sum(key.partition("#")[0] == name for key in outputs)
+        outputs[f"{name}#{times + 1}" if isinstance(module, BlurredStride | OctaveUp) else name] = output
+
+    steps = (ConvBlock, PlainConv, ScaleConv, DynamicScaleConv, BlurredStride, OctaveUp)
+    hooks = [
+        module.register_forward_hook(partial(keep, name))
+        for name, module in network.named_modules()
+        if isinstance(module, steps) and not name.endswith(".bank")
+    ]
+    network(image)
+    for hook in hooks:
+        hook.remove()
+    return outputs
+
+
+@contextmanager
+def moved_axis(network: UNet, scale: float) -> Iterator[None]:
+    """Within it the network's scale axis is moved along with an input rescaled by a factor."""
+    axis, network.axis = network.axis, _moved(network.axis, scale)
+    try:
+        yield
+    finally:
         network.axis = axis
-        pairs = [_same_index(a, b) for a, b in zip(features, moved, strict=True)]
-    else:
-        moved = _features_before_projection(network, rescaled)
-        pairs = [_aligned(a, b, 0.9) for a, b in zip(features[:-1], moved[1:], strict=True)]
+
+
+def _moved(axis: ScaleAxis, scale: float) -> ScaleAxis:
+    return ScaleAxis(scale * axis.first, axis.ratio, axis.count)
+
+
+def features_before_projection(network: nn.Module, image: Tensor) -> list[Tensor]:
+    """Per scale the map that the projection takes."""
+    kept: list[Any] = []
+    projection = next(m for n, m in network.named_modules() if n == "projection" or isinstance(m, PublishedProjection))
+    hook = projection.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
+    network(image)
+    hook.remove()
+    return kept[0].tensors if isinstance(kept[0], ScaleMaps) else list(kept[0].unbind(2))
+
+
+def _joint_difference(pairs: list[tuple[Tensor, Tensor]]) -> float:
     found, wanted = (torch.cat([pair[side].flatten() for pair in pairs]) for side in (0, 1))
     return relative_difference(found, wanted)
 
 
-def _features_before_projection(network: nn.Module, image: Tensor) -> list[Tensor]:
-    """Per scale the map that the projection takes."""
-    kept: list[Any] = []
-    projection = next(m for n, m in network.named_modules() if n == "projection" or isinstance(m, ScaleProjection))
-    hook = projection.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
-    network(image)
-    hook.remove()
-    return list(kept[0]) if isinstance(kept[0], list) else list(kept[0].unbind(2))
-
-
 def _same_index(of_image: Tensor, of_rescaled: Tensor) -> tuple[Tensor, Tensor]:
     """The middle of maps on grids that moved along with the input: the same index is the same place."""
-    inner = _middle(min(of_image.shape[-1], of_rescaled.shape[-1]))
-    return of_rescaled[..., inner, inner, inner], of_image[..., inner, inner, inner]
+    inner = _middle([min(a, b) for a, b in zip(of_image.shape[2:], of_rescaled.shape[2:], strict=True)])
+    return of_rescaled[inner], of_image[inner]
 
 
-def _aligned(of_image: Tensor, of_rescaled: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def aligned(of_image: Tensor, of_rescaled: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """The middle of a map of the rescaled image, and there the rescaled map of the image."""
-    size = of_image.shape[-1]
-    reach = min(size, int((size - 1) * scale) + 1)
-    weights = _ideal_weights(torch.arange(reach, dtype=torch.float64) / scale, size, min(1.0, scale))
-    wanted = apply_along_axes(of_image, [weights] * 3)
-    inner = _middle(reach)
-    return of_rescaled[..., inner, inner, inner], wanted[..., inner, inner, inner]
+    wanted = _rescaled(of_image, scale)
+    inner = _middle(list(wanted.shape[2:]))
+    return of_rescaled[inner], wanted[inner]
+
+
+def _rescaled(image: Tensor, scale: float) -> Tensor:
+    """The image at x / scale, as far as it is known, with what the new grid can carry."""
+    weights = []
+    for size in image.shape[2:]:
+        reach = min(size, int((size - 1) * scale) + 1)
+        weights.append(_ideal_weights(torch.arange(reach, dtype=torch.float64) / scale, size, min(1.0, scale)))
+    return apply_along_axes(image, weights)
 
 
 def _ideal_weights(positions: Tensor, size: int, cutoff: float) -> Tensor:
@@ -151,80 +231,5 @@ def _ideal_weights(positions: Tensor, size: int, cutoff: float) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
-def _middle(size: int) -> slice:
-    return slice(size // 4, size - size // 4)
-
-
-def report_bundle(bundle: Path, image: Path) -> Figures:
-    """Mean Dice over the classes of segment(rescaled image) with rescaled segment(image)."""
-    model, volume = load_model(read_bundle(bundle)), read_volume(image)
-    return dice_with_itself(model, volume, SCALES)
-
-
-def dice_with_itself(model: Model, volume: Volume, scales: Sequence[float]) -> Figures:
-    """The same for a loaded model and any scales."""
-    labels = segment([volume], model).labels
-    figures = {}
-    for scale in scales:
-        found = segment([magnified(volume, scale)], model).labels
-        wanted = magnified_labels(labels, scale, len(model.bundle.labels))
-        figures[f"dice_with_itself@{scale:g}"] = float(
-            np.mean(list(dice_per_label(found, wanted, model.bundle.labels).values()))
-        )
-    return figures
-
-
-def magnified(volume: Volume, scale: float) -> Volume:
-    """The volume with its contents larger by a factor, in voxels of the same size."""
-    source = volume.geometry
-    shape = tuple(max(1, round(n * scale)) for n in source.shape)
-    centre = source.to_ras((source.size - 1) / 2)
-
-    def grid(spacing: float) -> Geometry:
-        matrix = np.eye(4)
-        matrix[:3, :3] = source.ijk_to_ras[:3, :3] * spacing
-        matrix[:3, 3] = centre - matrix[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
-        return Geometry((shape[0], shape[1], shape[2]), matrix)
-
-    return Volume(resample(volume, grid(1 / scale)).array, grid(1.0))
-
-
-def magnified_labels(labels: Volume, scale: float, classes: int) -> Volume:
-    """Labels magnified like `magnified`: each class as a mask, then the largest."""
-    one_hot = [
-        magnified(Volume((labels.array == value).astype(np.float32), labels.geometry), scale)
-        for value in range(classes + 1)
-    ]
-    return Volume(np.stack([mask.array for mask in one_hot]).argmax(0).astype(np.uint8), one_hot[0].geometry)
-
-
-def draw(path: Path, scale: float = 0.7, seed: int = 0) -> None:
-    """A row per network: scores of the rescaled image, the rescaled scores, and their difference, in one slice."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(len(NETWORKS), 3, figsize=(7.5, 2.6 * len(NETWORKS)), squeeze=False)
-    for row, (name, arguments) in zip(axes, NETWORKS.items(), strict=True):
-        torch.manual_seed(seed)
-        network = settled(build_network(name, {"in_channels": 1, "classes": 3, **arguments}))
-        found, wanted = _scores_of_both(network, scale, seed)
-        limit = float(wanted.abs().max())
-        middle = wanted.shape[-1] // 2
-        titles = [f"{name}\nscores of the image × {scale:g}", f"scores of the image, × {scale:g}", "difference"]
-        for axis, title, values in zip(row, titles, (found, wanted, found - wanted), strict=True):
-            axis.imshow(values[0, 0, :, :, middle], cmap="RdBu", vmin=-limit, vmax=limit)
-            axis.set_title(title, fontsize=9)
-            axis.axis("off")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-@torch.no_grad()
-def _scores_of_both(network: Callable[[Tensor], Tensor], scale: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Both sides of the comparison, each class centred: a constant is no error anybody sees."""
-    scores, rescaled = (network(field(SIZE, s, "natural", seed)) for s in (1.0, scale))
-    found, wanted = _aligned(scores, rescaled, scale)
-    return found - found.mean((2, 3, 4), keepdim=True), wanted - wanted.mean((2, 3, 4), keepdim=True)
+def _middle(shape: list[int]) -> tuple[slice, ...]:
+    return (slice(None), slice(None), *(slice(size // 4, size - size // 4) for size in shape))

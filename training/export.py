@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import save_file
 
 from ScaleEquivSegLib.bundles import CARD, SCHEMA, WEIGHTS, file_sha256
-from ScaleEquivSegLib.networks import UNet
+from ScaleEquivSegLib.networks import SegmentationNetwork
 from ScaleEquivSegLib.networks.unet import parameter_count
 
 from .config import Config
@@ -35,7 +35,9 @@ def network_arguments(config: Config, card: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def export_bundle(network: UNet, config: Config, command: str, metrics: Mapping[str, float], folder: Path) -> None:
+def export_bundle(
+    network: SegmentationNetwork, config: Config, command: str, metrics: Mapping[str, float], folder: Path
+) -> None:
     """Write card and weights; the card is written last, so that an unfinished bundle is not taken for one."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}

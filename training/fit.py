@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from monai.utils import set_determinism
 
 from ScaleEquivSegLib.bundles import Channel
-from ScaleEquivSegLib.networks import UNet, build_network
+from ScaleEquivSegLib.networks import SegmentationNetwork, build_network
 from ScaleEquivSegLib.networks.unet import restate_statistics
 
 from .config import Config
@@ -60,7 +60,7 @@ def fit(config: Config, command: str, run_folder: Path, bundle_folder: Path) -> 
     return metrics
 
 
-def _restate(network: UNet, loader: torch.utils.data.DataLoader) -> None:
+def _restate(network: SegmentationNetwork, loader: torch.utils.data.DataLoader) -> None:
     batches = [
         batch["image"].as_subclass(torch.Tensor) for batch, _ in zip(loader, range(STATISTICS_BATCHES), strict=False)
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -11,36 +13,54 @@ from monai.metrics import DiceMetric
 from monai.networks.utils import one_hot
 from torch import Tensor
 
-from ScaleEquivSegLib.layers.resample import ScaleAxis
-from ScaleEquivSegLib.networks import UNet
+from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance, set_temperature
+from ScaleEquivSegLib.networks import SegmentationNetwork, UNet
 
 from .config import FitConfig
+
+
+def annealed(fit: FitConfig, step: int) -> float:
+    """The temperature of dynamic layers at a step: at first soft, so that every kernel learns, then as it will be."""
+    progress = min(1.0, 2 * step / fit.steps)
+    return fit.first_temperature + (1 - fit.first_temperature) * progress
 
 
 class SegmentationTask(L.LightningModule):
     """Trains a U-Net on labelled crops and measures mean Dice over the classes on whole volumes."""
 
-    def __init__(self, network: UNet, fit: FitConfig) -> None:
+    def __init__(self, network: SegmentationNetwork, fit: FitConfig) -> None:
         super().__init__()
         self.network = network
         self.fit_config = fit
-        self.whole_axis = network.axis
         self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
         self.dice = DiceMetric(include_background=False, reduction="mean_batch")
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        set_temperature(self.network, annealed(self.fit_config, self.global_step))
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        self.network.axis = self._random_window()
-        scores = self.network(batch["image"].as_subclass(Tensor))
-        self.network.axis = self.whole_axis
+        with self._random_window():
+            scores = self.network(batch["image"].as_subclass(Tensor))
         loss: Tensor = self.loss(scores, batch["label"].as_subclass(Tensor))
         self.log("train_loss", loss, prog_bar=True)
-        return loss
+        if not dynamic_layers(self.network):
+            return loss
+        unevenness = load_balance(self.network)
+        self.log("load_balance", unevenness)
+        return loss + self.fit_config.load_balance * unevenness
 
-    def _random_window(self) -> ScaleAxis:
+    @contextmanager
+    def _random_window(self) -> Iterator[None]:
         """A run of neighbouring scales: the network learns to be silent at scales that do not fit, at every offset."""
-        count = self.fit_config.scale_window or self.whole_axis.count
-        start = int(torch.randint(self.whole_axis.count - count + 1, ()))
-        return self.whole_axis.window(start, count)
+        if not isinstance(self.network, UNet):  # the published network's axis is part of its filters
+            yield
+            return
+        whole = self.network.axis
+        count = self.fit_config.scale_window or whole.count
+        start = int(torch.randint(whole.count - count + 1, ()))
+        self.network.axis = whole.window(start, count)
+        yield
+        self.network.axis = whole
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         scores = self.network(batch["image"].as_subclass(Tensor))
