@@ -97,11 +97,14 @@ class DynamicScaleConv(KernelMixture):
         return self.bank.reach
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
-        alphas = self.attention(maps).tensors
+        alphas = self.attention(maps.without_ends(self.reach)).tensors
         self.note_usage(torch.stack([alpha.mean((0, 2, 3, 4)) for alpha in alphas]).mean(0))
         if self.attention.kind == "local":
             responses = self.bank(maps)
-            return maps.with_tensors([_mixed(x, alpha) for x, alpha in zip(responses.tensors, alphas, strict=True)])
+            mixed = [_mixed(x, alpha) for x, alpha in zip(responses.tensors, alphas, strict=True)]
+            return responses.with_tensors(mixed)
+        if maps.open_axis is not None:
+            raise ValueError(f"{self.attention.kind} attention needs the whole map, not a slab of it")
         pairs = enumerate(zip(maps.tensors, alphas, strict=True))
         return maps.with_tensors([self._respond(x, alpha, scale) for scale, (x, alpha) in pairs])
 

@@ -56,12 +56,13 @@ def apply_kernel(
     stride: int = 1,
     groups: int = 1,
     bias: Tensor | None = None,
+    open_axis: int | None = None,
 ) -> Tensor:
     """Correlate maps (batch, in, x, y, z) with a kernel made for the same path."""
     if path == "dense":
-        return correlate(maps, kernel, padding, stride, groups, bias)
+        return correlate(maps, kernel, padding, stride, groups, bias, open_axis)
     count, radius = lines.shape[0], lines.shape[1] // 2
-    padded = _padded(maps, [radius] * 3, padding)  # once, so that every pass takes what is there
+    padded = _padded(maps, [radius] * 3, padding, open_axis)  # once, so that every pass takes what is there
     total: Tensor | None = None
     for l in range(count):
         along_z = _pass(padded, lines[l], 2, stride)
@@ -81,17 +82,23 @@ def correlate(
     stride: int | tuple[int, int, int] = 1,
     groups: int = 1,
     bias: Tensor | None = None,
+    open_axis: int | None = None,
 ) -> Tensor:
-    """Correlate maps with odd kernels (out, in / groups, x, y, z); beyond the ends the last value repeats, or is 0."""
-    padded = _padded(maps, [size // 2 for size in kernel.shape[2:]], padding)
+    """Correlate maps with odd kernels (out, in / groups, x, y, z).
+
+    Beyond the ends the last value repeats, or is 0; at those of an open axis the filter stays within the maps.
+    """
+    padded = _padded(maps, [size // 2 for size in kernel.shape[2:]], padding, open_axis)
     return F.conv3d(padded, kernel, bias, stride, groups=groups)
 
 
-def correlate_along(maps: Tensor, line: Tensor, axis: int, padding: Padding = "replicate", stride: int = 1) -> Tensor:
-    """Correlate every channel with one line along one of the three axes."""
+def correlate_along(
+    maps: Tensor, line: Tensor, axis: int, stride: int = 1, open_axis: int | None = None
+) -> Tensor:
+    """Correlate every channel with one line along one of the three axes, its ends repeated outwards."""
     margins = [0, 0, 0]
     margins[axis] = len(line) // 2
-    return _pass(_padded(maps, margins, padding), line, axis, stride)
+    return _pass(_padded(maps, margins, "replicate", open_axis), line, axis, stride)
 
 
 def _pass(padded: Tensor, line: Tensor, axis: int, stride: int) -> Tensor:
@@ -102,7 +109,7 @@ def _pass(padded: Tensor, line: Tensor, axis: int, stride: int) -> Tensor:
     return F.conv3d(padded, kernel, None, (strides[0], strides[1], strides[2]), groups=channels)
 
 
-def _padded(maps: Tensor, margins: list[int], padding: Padding) -> Tensor:
-    x, y, z = margins
+def _padded(maps: Tensor, margins: list[int], padding: Padding, open_axis: int | None) -> Tensor:
+    x, y, z = (0 if axis == open_axis else margin for axis, margin in enumerate(margins))
     padded = F.pad(maps, [z, z, y, y, x, x], mode="replicate" if padding == "replicate" else "constant")
     return padded.contiguous(memory_format=torch.channels_last_3d)  # a pass takes a quarter of the time in this order

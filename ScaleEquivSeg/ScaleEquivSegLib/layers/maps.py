@@ -62,6 +62,10 @@ class Grid:
         """Where another grid's positions lie, in indices of this one."""
         return other.positions(0) / self.spacing - self.first
 
+    def without_ends(self, margin: int) -> Grid:
+        """The grid less a margin at both ends."""
+        return Grid(self.spacing, self.first + margin, self.count - 2 * margin)
+
     def every(self, stride: int) -> Grid:
         """Positions 0, stride, 2 stride, ... of this grid, if the volume's own grid of that stride has them too."""
         if self.first % stride:
@@ -77,10 +81,14 @@ class ScaleMaps:
     """F(s, x): per scale a tensor (batch, channel, x, y, z) and the three grids its voxels lie on.
 
     The layers take and return these. `maps.each(f)` is the feature map with f applied to every scale's tensor.
+
+    `open_axis` is for a slab cut from a larger map: along that axis (0, 1 or 2) its ends are not those of the volume.
+    Layers that look at neighbours extend the volume's ends as they are told to; at a slab's they give back less.
     """
 
     tensors: list[Tensor]
     grids: list[Grids]
+    open_axis: int | None = None
 
     @staticmethod
     def on_one_grid(image: Tensor, scales: int) -> ScaleMaps:
@@ -90,12 +98,25 @@ class ScaleMaps:
 
     def each(self, function: Callable[[Tensor], Tensor]) -> ScaleMaps:
         """Apply a function that leaves every voxel in its place."""
-        return ScaleMaps([function(x) for x in self.tensors], self.grids)
+        return self.with_tensors([function(x) for x in self.tensors])
 
     def with_tensors(self, tensors: list[Tensor]) -> ScaleMaps:
         """Other values at the same places."""
-        return ScaleMaps(tensors, self.grids)
+        return ScaleMaps(tensors, self.grids, self.open_axis)
 
-    def every(self, stride: int) -> list[Grids]:
-        """The grids of every stride-th voxel."""
-        return [(x.every(stride), y.every(stride), z.every(stride)) for x, y, z in self.grids]
+    def filtered(self, tensors: list[Tensor], radius: int, stride: int = 1) -> ScaleMaps:
+        """What a filter of a radius, evaluated at every stride-th voxel, made of these maps."""
+        grids = []
+        for axes in self.grids:
+            inner = [grid.without_ends(radius) if i == self.open_axis else grid for i, grid in enumerate(axes)]
+            x, y, z = (grid if stride == 1 else grid.every(stride) for grid in inner)
+            grids.append((x, y, z))
+        return ScaleMaps(tensors, grids, self.open_axis)
+
+    def without_ends(self, margin: int) -> ScaleMaps:
+        """A slab less a margin at both ends; a whole map as it is."""
+        if self.open_axis is None:
+            return self
+        axis = 2 + self.open_axis
+        inner = [x.narrow(axis, margin, x.shape[axis] - 2 * margin) for x in self.tensors]
+        return self.filtered(inner, margin)

@@ -42,6 +42,10 @@ class ScaleProjection(nn.Module):
     def forward(self, maps: ScaleMaps, origin: Origin, shape: tuple[int, ...]) -> Tensor:
         scores = self.scores(maps)
         sampled = [sample_at_voxels(x, g, origin, shape) for x, g in zip(scores.tensors, scores.grids, strict=True)]
+        return self.combine(sampled)
+
+    def combine(self, sampled: list[Tensor]) -> Tensor:
+        """The projection of every scale's scores, all at the same voxels."""
         stack = torch.stack(sampled)  # (scale, batch, classes [+ 1], x, y, z)
         log_weights = stack.new_tensor(self._log_weights(len(sampled))).reshape(-1, 1, 1, 1, 1, 1)
         if self.kind == "max":

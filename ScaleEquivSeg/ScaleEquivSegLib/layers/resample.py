@@ -26,18 +26,25 @@ def lift(image: Tensor, axis: ScaleAxis, origin: Origin = (0, 0, 0), alignment: 
     moves f_0 to f_1. The image may be a crop that starts at voxel `origin` of a volume; every grid starts at a multiple
     of `alignment`.
     """
-    tensors, grids = [], []
+    grids: list[Grids] = []
     for spacing in axis.spacings:
-        x, y, z = (
-            Grid.covering(size, start, spacing, alignment) for size, start in zip(image.shape[2:], origin, strict=True)
-        )
-        weights = [
-            gaussian_weights(grid.positions(start), size, LIFT_BLUR * spacing)
-            for grid, start, size in zip((x, y, z), origin, image.shape[2:], strict=True)
-        ]
-        tensors.append(apply_along_axes(image, weights))
+        sizes = zip(image.shape[2:], origin, strict=True)
+        x, y, z = (Grid.covering(size, start, spacing, alignment) for size, start in sizes)
         grids.append((x, y, z))
-    return ScaleMaps(tensors, grids)
+    return ScaleMaps([lift_onto(image, axes, origin) for axes in grids], grids)
+
+
+def lift_onto(image: Tensor, grids: Grids, origin: Origin) -> Tensor:
+    """Sample a crop of a volume, which starts at voxel `origin`, on one scale's grids, blurred in proportion."""
+    sizes = zip(grids, origin, image.shape[2:], strict=True)
+    return apply_along_axes(
+        image, [gaussian_weights(grid.positions(start), size, LIFT_BLUR * grid.spacing) for grid, start, size in sizes]
+    )
+
+
+def lift_reach(spacing: float) -> int:
+    """How many voxels of the image, to either side of a position, lifting to a grid of a spacing looks at."""
+    return support_radius(LIFT_BLUR * spacing) + 2
 
 
 def sample_at_voxels(scale_map: Tensor, grids: Grids, origin: Origin, shape: tuple[int, ...]) -> Tensor:
@@ -123,13 +130,13 @@ class BlurredStride(nn.Module):
         if self.scales not in (1, len(maps.tensors)):
             raise ValueError(f"{self.scales} blurs do not fit a map of {len(maps.tensors)} scales")
         lines = [self.get_buffer(f"line{0 if self.scales == 1 else i}") for i in range(len(maps.tensors))]
-        halved = [_blurred_half(x, line) for x, line in zip(maps.tensors, lines, strict=True)]
-        return ScaleMaps(halved, maps.every(2))
+        halved = [_blurred_half(x, line, maps.open_axis) for x, line in zip(maps.tensors, lines, strict=True)]
+        return maps.filtered(halved, self.reach, stride=2)
 
 
-def _blurred_half(maps: Tensor, line: Tensor) -> Tensor:
+def _blurred_half(maps: Tensor, line: Tensor, open_axis: int | None) -> Tensor:
     for axis in (2, 1, 0):
-        maps = correlate_along(maps, line.to(maps), axis, stride=2)
+        maps = correlate_along(maps, line.to(maps), axis, 2, open_axis)
     return maps
 
 
@@ -140,11 +147,12 @@ class OctaveUp(nn.Module):
     """
 
     def forward(self, maps: ScaleMaps, like: ScaleMaps) -> ScaleMaps:
-        raised = [_doubled(x, fine.shape[2:]) for x, fine in zip(maps.tensors, like.tensors, strict=True)]
+        raised = [octave_up(x, fine.shape[2:]) for x, fine in zip(maps.tensors, like.tensors, strict=True)]
         return like.with_tensors(raised)
 
 
-def _doubled(maps: Tensor, shape: torch.Size) -> Tensor:
+def octave_up(maps: Tensor, shape: Sequence[int]) -> Tensor:
+    """One scale's map an octave up, cut or extended to a shape."""
     doubled = [2 * n - 1 for n in maps.shape[2:]]
     maps = F.interpolate(maps, size=doubled, mode="trilinear", align_corners=True)
     missing = [max(0, want - have) for want, have in zip(shape, doubled, strict=True)]

@@ -79,14 +79,28 @@ class ScaleConv(CachedKernels):
         bias = self.bias
         # Added once, not with every scale that a response takes part of.
         once = None if bias is None else F.pad(bias, (0, (self.interaction - 1) * len(bias)))
-        responses = [self.respond(x, kernels[self._width(i)], once, i) for i, x in enumerate(maps.tensors)]
-        filtered = ScaleMaps(responses, maps.grids if self.stride == 1 else maps.every(self.stride))
+        responses = [
+            self.respond(x, kernels[self._width(i)], once, i, open_axis=maps.open_axis)
+            for i, x in enumerate(maps.tensors)
+        ]
+        if maps.open_axis is not None and self.jet.scales > 1:
+            raise ValueError("a slab cannot be filtered with several widths, which give back different parts of it")
+        filtered = maps.filtered(responses, self.jet.radius(self.jet.sigma), self.stride)
         return filtered if self.interaction == 1 else self._meet(filtered)
 
-    def respond(self, scale_map: Tensor, kernel: Tensor, bias: Tensor | None, scale: int, groups: int = 1) -> Tensor:
+    def respond(
+        self,
+        scale_map: Tensor,
+        kernel: Tensor,
+        bias: Tensor | None,
+        scale: int,
+        groups: int = 1,
+        open_axis: int | None = None,
+    ) -> Tensor:
         """One scale's map filtered with a given kernel: (batch, interaction * out_channels, x, y, z)."""
         lines = self._lines(scale)
-        return apply_kernel(self._path_of(lines), scale_map, kernel, lines, self.padding, self.stride, groups, bias)
+        path = self._path_of(lines)
+        return apply_kernel(path, scale_map, kernel, lines, self.padding, self.stride, groups, bias, open_axis)
 
     def kernel_of(self, weight: Tensor, scale: int) -> Tensor:
         """The kernel that weights shaped like this layer's make at a scale."""
@@ -144,7 +158,9 @@ class PlainConv(nn.Module):
         self.conv = nn.Conv3d(in_channels, out_channels, 3, bias=False)
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
-        return maps.each(lambda x: correlate(x, self.conv.weight, bias=self.conv.bias))
+        weight, bias = self.conv.weight, self.conv.bias
+        filtered = [correlate(x, weight, bias=bias, open_axis=maps.open_axis) for x in maps.tensors]
+        return maps.filtered(filtered, self.reach)
 
     def absorb(self, gain: Tensor, offset: Tensor) -> None:
         """Become the layer whose output is gain * output + offset, per channel."""

@@ -1,0 +1,209 @@
+"""A volume swept slab by slab: the scores of a volume of any length, each plane of each feature map computed once.
+
+Every layer keeps just the planes that a later one still needs. Nothing is cut with a margin and computed twice, nothing
+is blended: the scores are those of the whole volume at once, in memory that grows with a plane's size alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..layers.maps import Grid, Grids, ScaleMaps
+from ..layers.resample import lift_onto, lift_reach, octave_up, sample_at_voxels
+from .unet import UNet
+
+Make = Callable[[int, int], Tensor]
+"""Computes planes start ... stop - 1 of a map."""
+
+
+class Planes:
+    """The planes of a map (..., x, y, z) along one of its spatial axes: made once, in order, and dropped when read.
+
+    Every reader goes forward only: what lies before the start of its last read is no longer kept for it.
+    """
+
+    def __init__(self, axis: int, count: int, step: int, make: Make) -> None:
+        self.axis = axis
+        self.count = count
+        self.made = 0
+        self._step = step
+        self._make = make
+        self._slabs: list[tuple[int, Tensor]] = []  # (first plane, slab)
+        self._still_read: list[int] = []
+
+    def reader(self) -> Callable[[int, int], Tensor]:
+        """A function (start, stop) -> these planes, the first and the last repeated beyond the ends."""
+        number = len(self._still_read)
+        self._still_read.append(0)
+
+        def read(start: int, stop: int) -> Tensor:
+            self._make_up_to(min(stop, self.count))
+            first, last = max(start, 0), min(stop, self.count)
+            parts = [self._part(slab_first, slab, first, last) for slab_first, slab in self._slabs]
+            found = torch.cat([part for part in parts if part is not None], self._dim)
+            self._still_read[number] = first
+            self._drop()
+            return self._extended(found, first - start, stop - last)
+
+        return read
+
+    @property
+    def _dim(self) -> int:
+        return self.axis - 3
+
+    def _make_up_to(self, stop: int) -> None:
+        while self.made < stop:
+            end = min(self.count, self.made + self._step)
+            slab = self._make(self.made, end)
+            self._slabs.append((self.made, slab))
+            self.made = end
+
+    def _part(self, slab_first: int, slab: Tensor, first: int, last: int) -> Tensor | None:
+        start, stop = max(first, slab_first), min(last, slab_first + slab.shape[self._dim])
+        return slab.narrow(self._dim, start - slab_first, stop - start) if start < stop else None
+
+    def _drop(self) -> None:
+        needed = min(self._still_read)
+        self._slabs = [(first, slab) for first, slab in self._slabs if first + slab.shape[self._dim] > needed]
+
+    def _extended(self, planes: Tensor, before: int, after: int) -> Tensor:
+        if before <= 0 and after <= 0:
+            return planes
+        first, last = planes.narrow(self._dim, 0, 1), planes.narrow(self._dim, -1, 1)
+        return torch.cat([first] * before + [planes] + [last] * after, self._dim)
+
+
+class Sweep:
+    """A U-Net on its way through a volume (channel, x, y, z), along one axis: `scores` are (class, x, y, z).
+
+    `on_progress` is called with the fraction done after every slab of every map.
+    """
+
+    def __init__(
+        self,
+        network: UNet,
+        volume: Tensor,
+        axis: int,
+        step: int,
+        device: torch.device,
+        on_progress: Callable[[float], None] = lambda fraction: None,
+    ) -> None:
+        self._network = network
+        self._volume = volume
+        self._axis = axis
+        self._step = step
+        self._device = device
+        self._on_progress = on_progress
+        self._maps: list[tuple[Planes, float]] = []  # with the work of a plane
+        self._per_scale = [self._scale(spacing) for spacing in network.axis.spacings]
+        self.scores = self._new(volume.shape[1 + axis], self._projected, work=1.0)
+
+    def _new(self, count: int, make: Make, work: float) -> Planes:
+        def make_and_tell(start: int, stop: int) -> Tensor:
+            made = make(start, stop)
+            done = sum(planes.made * work for planes, work in self._maps) + (stop - start) * work
+            self._on_progress(min(1.0, done / sum(planes.count * work for planes, work in self._maps)))
+            return made
+
+        planes = Planes(self._axis, count, self._step, make_and_tell)
+        self._maps.append((planes, work))
+        return planes
+
+    def _scale(self, spacing: float) -> tuple[Grids, Callable[[int, int], Tensor]]:
+        """The grids of one scale, and a reader of the class scores on them."""
+        network = self._network
+        x, y, z = (Grid.covering(size, 0, spacing, 1) for size in self._volume.shape[1:])
+        grids = (x, y, z)
+        work = spacing**-2
+        source = self._new(grids[self._axis].count, lambda start, stop: self._lifted(grids, start, stop), 0.1 * work)
+        skips: list[Planes] = []
+        shapes = [[grid.count for grid in grids]]
+        for stage, blocks in enumerate(network.encoder):
+            if stage:
+                shapes.append([-(-count // 2) for count in shapes[-1]])
+                source = self._filtered([source], network.down, network.down.reach, shapes[-1], 2, 0.1 * work / 4**stage)
+            for block in blocks:  # type: ignore[attr-defined]
+                source = self._filtered([source], block, block.conv.reach, shapes[-1], 1, work / 2**stage)
+            skips.append(source)
+        skips.pop()
+        for stage in reversed(range(len(skips))):
+            raised = self._raised(source, stage, shapes[stage], 0.1 * work / 4**stage)
+            block = network.decoder[stage]
+            inputs = [raised, skips[stage]]
+            source = self._filtered(inputs, block, block.conv.reach, shapes[stage], 1, work / 2**stage)
+        read = source.reader()
+        scored = self._new(
+            source.count, lambda start, stop: self._apply(network.projection.scores, read(start, stop), start), 0.0
+        )
+        return grids, scored.reader()
+
+    def _lifted(self, grids: Grids, start: int, stop: int) -> Tensor:
+        axis = self._axis
+        along = grids[axis]
+        reach = lift_reach(along.spacing)
+        size = self._volume.shape[1 + axis]
+        first = min(max(0, int(start * along.spacing) - reach), size - 1)
+        last = min(size, int((stop - 1) * along.spacing) + reach + 1)
+        slab = self._volume.narrow(1 + axis, first, max(1, last - first)).to(self._device)
+        origin = [0, 0, 0]
+        origin[axis] = first
+        return lift_onto(slab[None], _slab(grids, axis, start, stop), (origin[0], origin[1], origin[2]))
+
+    def _filtered(
+        self,
+        sources: list[Planes],
+        layer: Callable[[ScaleMaps], ScaleMaps],
+        reach: int,
+        shape: list[int],
+        stride: int,
+        work: float,
+    ) -> Planes:
+        """The planes that a layer makes of the sum of some maps."""
+        readers = [source.reader() for source in sources]
+
+        def make(start: int, stop: int) -> Tensor:
+            first, last = start * stride - reach, (stop - 1) * stride + reach + 1
+            total = readers[0](first, last)
+            for read in readers[1:]:
+                total = total + read(first, last)
+            return self._apply(layer, total, first)
+
+        return self._new(shape[self._axis], make, work)
+
+    def _apply(self, layer: Callable[[ScaleMaps], ScaleMaps], planes: Tensor, first: int) -> Tensor:
+        x, y, z = (
+            Grid(1.0, first if axis == self._axis else 0, size) for axis, size in enumerate(planes.shape[2:])
+        )
+        return layer(ScaleMaps([planes], [(x, y, z)], self._axis)).tensors[0]
+
+    def _raised(self, source: Planes, stage: int, shape: list[int], work: float) -> Planes:
+        read, narrow = source.reader(), self._network.narrow[stage]
+
+        def make(start: int, stop: int) -> Tensor:
+            first = start // 2
+            below = self._apply(narrow, read(first, stop // 2 + 1), first)
+            wanted = [stop - 2 * first if axis == self._axis else size for axis, size in enumerate(shape)]
+            return octave_up(below, wanted).narrow(2 + self._axis, start - 2 * first, stop - start)
+
+        return self._new(shape[self._axis], make, work)
+
+    def _projected(self, start: int, stop: int) -> Tensor:
+        axis = self._axis
+        shape = list(self._volume.shape[1:])
+        shape[axis] = stop - start
+        origin = [0, 0, 0]
+        origin[axis] = start
+        sampled = []
+        for grids, read in self._per_scale:
+            first, last = int(start / grids[axis].spacing), int((stop - 1) / grids[axis].spacing) + 2
+            slab = _slab(grids, axis, first, last)
+            sampled.append(sample_at_voxels(read(first, last), slab, (origin[0], origin[1], origin[2]), tuple(shape)))
+        return self._network.projection.combine(sampled)[0]
+
+
+def _slab(grids: Grids, axis: int, start: int, stop: int) -> Grids:
+    x, y, z = (Grid(g.spacing, start, stop - start) if i == axis else g for i, g in enumerate(grids))
+    return x, y, z
