@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
+from ScaleEquivSegLib import segmentation
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.comparison import dice, dice_per_label
-from ScaleEquivSegLib.errors import Cancelled, UnavailableDevice, UnsuitableVolume
-from ScaleEquivSegLib.inference import tiles
+from ScaleEquivSegLib.errors import Cancelled, OutOfMemory, UnavailableDevice, UnsuitableVolume
+from ScaleEquivSegLib.inference import class_scores, score_planes
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
-from ScaleEquivSegLib.segmentation import Model, Settings, load_model, segment, write_segmentation
-from ScaleEquivSegLib.volume import Volume, make_geometry
+from ScaleEquivSegLib.segmentation import Model, Settings, load_model, segment, working_image, write_segmentation
+from ScaleEquivSegLib.volume import Volume, make_geometry, resample
 
 CPU = Settings(device="cpu")
 # Training used the seeds from 0 and validation those from 100000.
@@ -125,12 +127,61 @@ def test_a_device_this_machine_lacks_is_refused(equivariant: Model) -> None:
         segment([volume], equivariant, Settings(device="cuda:99"))
 
 
-def test_the_tile_size_does_not_change_the_labels(baseline: Model) -> None:
-    volume = make_phantom(PhantomSpec(seed=2, size=(24, 24, 160))).channels[0]
-    assert len(list(tiles((24, 24, 160), 40, baseline.network.halo))) == 4
-    whole = segment([volume], baseline, Settings("cpu", tile=160)).labels.array
-    assert np.array_equal(segment([volume], baseline, Settings("cpu", tile=40)).labels.array, whole)
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (0.8, 1.2, 2.5)])
+def test_the_number_of_planes_at_once_does_not_change_the_labels(
+    equivariant: Model, spacing: tuple[float, float, float]
+) -> None:
+    volume = make_phantom(PhantomSpec(seed=2, size=(40, 36, 34), spacing=spacing)).channels[0]
+    whole = segment([volume], equivariant, Settings("cpu", slab=1000)).labels.array
+    for slab in (3, 16):
+        assert np.array_equal(segment([volume], equivariant, Settings("cpu", slab=slab)).labels.array, whole)
     assert whole.any()
+
+
+def test_labels_come_back_to_the_grid_as_resampled_probabilities_would(equivariant: Model) -> None:
+    volume = make_phantom(PhantomSpec(seed=3, size=(40, 36, 20), spacing=(0.8, 1.2, 2.5))).channels[0]
+    image, working = working_image([volume], equivariant.bundle)
+    scores = torch.from_numpy(class_scores(equivariant.network, image, torch.device("cpu")))
+    probabilities = torch.softmax(scores, 0).numpy().transpose(0, 3, 2, 1)
+    # An independent way: SimpleITK interpolates each class's probability.
+    wanted = np.stack([resample(Volume(p, working), volume.geometry).array for p in probabilities]).argmax(0)
+    found = segment([volume], equivariant, CPU).labels.array
+    assert wanted.any()
+    assert (found != wanted).mean() < 1e-4  # voxels whose two best probabilities are equal to six digits
+
+
+def test_a_device_out_of_memory_is_given_less_at_once_and_then_left(
+    equivariant: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = make_phantom(PhantomSpec(seed=2, size=(20, 20, 20))).channels[0]
+    wanted = segment([volume], equivariant, CPU).labels.array
+    tried = []
+
+    def only_thin_slabs(*arguments: object, **settings: object) -> object:
+        tried.append(arguments[4])
+        if arguments[4] != 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return score_planes(*arguments, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(segmentation, "score_planes", only_thin_slabs)
+    assert np.array_equal(segment([volume], equivariant, CPU).labels.array, wanted)
+    assert tried == [None, 8, 1]
+
+
+def test_where_no_memory_suffices_the_error_says_so(equivariant: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: object, **settings: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(segmentation, "score_planes", never)
+    with pytest.raises(OutOfMemory, match="crop the volume"):
+        segment([make_phantom(PhantomSpec(size=(8, 8, 8))).channels[0]], equivariant, CPU)
+
+
+def test_less_precision_changes_hardly_any_label(equivariant: Model) -> None:
+    volume = make_phantom(PhantomSpec(seed=2)).channels[0]
+    exact = segment([volume], equivariant, CPU).labels.array
+    rounded = segment([volume], equivariant, Settings("cpu", precision="bfloat16")).labels.array
+    assert 0 < (rounded != exact).mean() < 1e-3
 
 
 def test_a_run_can_be_stopped_from_its_progress(baseline: Model) -> None:

@@ -41,6 +41,11 @@ def main() -> None:
     equivariance.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     equivariance.set_defaults(command=_equivariance)
 
+    benchmark = commands.add_parser("benchmark", help="ratios of time and memory, measured side by side")
+    benchmark.add_argument("--engine", action="store_true", help="a large volume against a small one")
+    benchmark.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    benchmark.set_defaults(command=_benchmark)
+
     options = parser.parse_args()
     if options.command is _equivariance:
         if options.bundle and not options.image:
@@ -86,6 +91,12 @@ def _equivariance(options: argparse.Namespace) -> None:
         draw_bundle(options.figure, options.bundle, options.image)
     elif options.figure:
         draw_untrained(options.figure, names, options.image, options.seed)
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from .benchmark import engine
+
+    _print_figures(engine(), options.json)
 
 
 def _print_figures(figures: Mapping[str, float], json_file: Path | None = None) -> None:

@@ -10,8 +10,9 @@ from monai import transforms as mt
 from monai.data import DataLoader, Dataset
 
 from ScaleEquivSegLib.bundles import Channel
+from ScaleEquivSegLib.inference import WorkingImage
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
-from ScaleEquivSegLib.segmentation import normalised
+from ScaleEquivSegLib.segmentation import normalisation
 
 from .config import FitConfig, PhantomData
 
@@ -25,10 +26,11 @@ def phantom_cases(count: int, first_seed: int, data: PhantomData, inputs: tuple[
     for seed in range(first_seed, first_seed + count):
         scale = float(np.random.default_rng(seed).uniform(*data.scale))
         phantom = make_phantom(PhantomSpec(seed=seed, scale=scale, channels=data.channels))
-        image = np.stack([normalised(v.array, c) for v, c in zip(phantom.channels, inputs, strict=True)])
+        bounds = [normalisation(v.array, c) for v, c in zip(phantom.channels, inputs, strict=True)]
+        image = WorkingImage([v.array for v in phantom.channels], *zip(*bounds, strict=True))
         cases.append(
             {
-                "image": torch.from_numpy(image.transpose(0, 3, 2, 1).copy()),
+                "image": image.whole(),
                 "label": torch.from_numpy(phantom.labels.array.transpose(2, 1, 0)[None].copy()),
             }
         )

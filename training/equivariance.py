@@ -75,8 +75,8 @@ def layer_figures(colour: str, seed: int) -> Figures:
     for step in range(3):
         spacing = 0.9 ** (step - 3)
         axis = ScaleAxis(spacing, 0.9**-1, 3)  # further scales for the layers in which scales interact
-        of_image = first(lift(source(1.0), axis, alignment=2))
-        of_rescaled = first(lift(source(0.9), _moved(axis, 0.9), alignment=2))
+        of_image = first(lift(source(1.0), axis))
+        of_rescaled = first(lift(source(0.9), _moved(axis, 0.9)))
         for name, layer in layers.items():
             pair = _same_index(layer(of_image).tensors[0], layer(of_rescaled).tensors[0])
             worst[name] = max(worst[name], relative_difference(*pair))

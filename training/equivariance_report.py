@@ -94,7 +94,7 @@ def report_bundle(bundle: Path, image: Path) -> Figures:
 def bundle_source(model: Model, volume: Volume) -> Source:
     """A volume as a bundle's network sees it."""
     image, _ = working_image([volume], model.bundle)
-    return image_source(torch.from_numpy(image)[None])
+    return image_source(image.whole()[None])
 
 
 def dice_with_itself(model: Model, volume: Volume, scales: Sequence[float]) -> Figures:

@@ -17,7 +17,8 @@ from .volume import check_format, read_volume, write_volume
 
 EXIT_CODES = """exit codes:
   0 done   1 other error   2 wrong usage   3 unreadable volume   4 unsuitable volume   5 bad bundle
-  6 device not available   7 output exists   8 output cannot be written   130 interrupted"""
+  6 device not available   7 output exists   8 output cannot be written   9 out of memory
+  130 interrupted"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

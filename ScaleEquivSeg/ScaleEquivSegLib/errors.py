@@ -33,6 +33,12 @@ class UnavailableDevice(SegmentationError):
     exit_code = 6
 
 
+class OutOfMemory(SegmentationError):
+    """Not enough memory, on the device and on the CPU, however little is computed at once."""
+
+    exit_code = 9
+
+
 class OutputExists(SegmentationError):
     """A file that would have to be overwritten without having been asked to."""
 

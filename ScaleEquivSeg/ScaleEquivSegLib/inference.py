@@ -1,10 +1,11 @@
-"""Running a bundle's network over a volume of any size: loading weights, devices, exact tiles, progress, cancelling."""
+"""Running a bundle's network over a volume of any size: weights, devices, slabs, memory, progress, cancelling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,14 +14,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .bundles import Bundle, file_sha256
-from .errors import BadBundle, UnavailableDevice
+from .errors import BadBundle, OutOfMemory, UnavailableDevice
 from .networks import SegmentationNetwork, UNet, build_network
+from .networks.sweep import Planes, Sweep
 from .networks.unet import fold_normalisation
 
-DEFAULT_TILE = 128
-"""Edge in voxels of the part of a volume that is scored at once."""
+CPU_SLAB_BYTES = 2**30
+"""Memory that computing one slab may take on the CPU, beside what is kept between slabs."""
 
-Box = tuple[slice, slice, slice]
+MAPS_AT_ONCE = 30
+"""So many maps of the widest layer are in memory while it is computed."""
+
 Checkpoint = Callable[[float], None]
 """Called with the fraction done, many times a second where possible; stops the run by raising."""
 
@@ -66,74 +70,112 @@ def _is_available(device: torch.device) -> bool:
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A core whose scores are kept, and the crop around it that they depend on."""
+class WorkingImage:
+    """What a network is shown of volumes (k, j, i) on one grid: each voxel less a level, divided by a range.
 
-    core: Box
-    crop: Box
-
-    @property
-    def origin(self) -> tuple[int, int, int]:
-        x, y, z = self.crop
-        return x.start, y.start, z.start
-
-    @property
-    def core_in_crop(self) -> Box:
-        x, y, z = (slice(c.start - o.start, c.stop - o.start) for c, o in zip(self.core, self.crop, strict=True))
-        return x, y, z
-
-
-def tiles(shape: tuple[int, int, int], edge: int, halo: int | None) -> Iterator[Tile]:
-    """Cut a volume into cores of at most `edge` voxels, each with a halo as far as the volume reaches.
-
-    An axis that a tile with its halo would cover anyway stays whole: cutting it would cost time and save no memory. So
-    does every axis where no halo is enough.
+    The numbers are computed for the planes asked for: a large volume is not held a second time as float32.
     """
-    if halo is None:
-        halo = max(shape)
-    edges = [size if size <= edge + 2 * halo else edge for size in shape]
-    for start in product(*(range(0, size, step) for size, step in zip(shape, edges, strict=True))):
-        cores = [slice(s, min(s + e, size)) for s, e, size in zip(start, edges, shape, strict=True)]
-        crops = [slice(max(0, c.start - halo), min(size, c.stop + halo)) for c, size in zip(cores, shape, strict=True)]
-        yield Tile((cores[0], cores[1], cores[2]), (crops[0], crops[1], crops[2]))
+
+    channels: Sequence[np.ndarray]
+    levels: Sequence[float]
+    ranges: Sequence[float]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along x, y, z: the networks count this way; arrays are stored k, j, i."""
+        k, j, i = self.channels[0].shape
+        return i, j, k
+
+    def planes(self, axis: int, start: int, stop: int) -> Tensor:
+        """Planes start ... stop - 1 along x, y or z, (channel, x, y, z)."""
+        cut = tuple(slice(start, stop) if i == axis else slice(None) for i in (2, 1, 0))
+        shown = [
+            (channel[cut].astype(np.float32) - np.float32(level)) / np.float32(span)
+            for channel, level, span in zip(self.channels, self.levels, self.ranges, strict=True)
+        ]
+        return torch.from_numpy(np.stack(shown).transpose(0, 3, 2, 1))
+
+    def whole(self) -> Tensor:
+        """All planes, (channel, x, y, z)."""
+        return self.planes(0, 0, self.shape[0]).contiguous()
 
 
-@torch.inference_mode()
-def class_scores(
+def score_planes(
     network: SegmentationNetwork,
-    image: np.ndarray,
+    image: WorkingImage,
     device: torch.device,
-    checkpoint: Checkpoint,
-    tile: int = DEFAULT_TILE,
-) -> np.ndarray:
-    """Score every voxel of an image (channel, x, y, z); returns (class, x, y, z).
+    checkpoint: Checkpoint = lambda fraction: None,
+    slab: int | None = None,
+) -> Planes:
+    """The scores (class, x, y, z) of an image, computed plane by plane as they are read, along its longest axis.
 
-    Every crop is scored where it lies in the volume and sees as far as the network does, so the tile size changes how
-    much is computed at once and not the result.
+    Read inside `torch.inference_mode()`. The number of planes computed at once changes how much memory it takes and not
+    the scores. A network that cannot be swept sees the whole image at once.
     """
     network.to(device)
-    source = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-    shape = (image.shape[1], image.shape[2], image.shape[3])
-    plan = list(tiles(shape, tile, network.halo))
-    scores: np.ndarray | None = None
-    with _Watch(network, len(plan), checkpoint):
-        for part in plan:
-            crop = source[(slice(None), *part.crop)][None].to(device)
-            result = network(crop, part.origin)[0][(slice(None), *part.core_in_crop)].float().cpu().numpy()
-            if scores is None:
-                scores = np.empty((len(result), *shape), np.float32)
-            scores[(slice(None), *part.core)] = result
-    if scores is None:
-        raise ValueError(f"an image of shape {shape} has no voxels")
-    return scores
+    axis = int(np.argmax(image.shape))
+    if isinstance(network, UNet) and network.sweepable:
+        step = slab or _slab_that_fits(network, image.shape, axis, device)
+        return Sweep(network, image.planes, image.shape, axis, step, device, checkpoint).scores
+
+    def make(start: int, stop: int) -> Tensor:
+        with _Watch(network, checkpoint):
+            return network(image.whole()[None].to(device))[0]
+
+    count = image.shape[axis]
+    return Planes(axis, count, count, make)
+
+
+def _slab_that_fits(network: UNet, shape: Sequence[int], axis: int, device: torch.device) -> int:
+    """How many planes to compute at once: as many as a share of the free memory holds, in the widest layer."""
+    plane = math.prod(shape) // shape[axis]
+    bytes_per_plane = 4 * plane * network.widest * MAPS_AT_ONCE
+    free = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CPU_SLAB_BYTES
+    return max(1, min(64, free // bytes_per_plane))
+
+
+def class_scores(
+    network: SegmentationNetwork,
+    image: WorkingImage,
+    device: torch.device,
+    checkpoint: Checkpoint = lambda fraction: None,
+    slab: int | None = None,
+) -> np.ndarray:
+    """All scores (class, x, y, z) at once, where there is room for them."""
+    with torch.inference_mode():
+        planes = score_planes(network, image, device, checkpoint, slab)
+        return planes.reader()(0, planes.count).float().cpu().numpy()
+
+
+T = TypeVar("T")
+
+
+def within_memory(run: Callable[[torch.device, int | None], T], device: torch.device) -> tuple[T, torch.device]:
+    """Run(device, slab); out of memory, with thinner slabs and then on the CPU. Also returns where it worked."""
+    for where in dict.fromkeys((device, torch.device("cpu"))):
+        for slab in (None, 8, 1):
+            try:
+                return run(where, slab), where
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if where.type == "cuda":
+                torch.cuda.empty_cache()
+    raise OutOfMemory(
+        "There is not enough memory for this volume, not even plane by plane. Close other programs, or crop the volume."
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or numpy says that memory ran out."""
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class _Watch:
-    """Calls a checkpoint after each milestone of a network, so that a single large tile can be followed and stopped."""
+    """Calls a checkpoint after each milestone of a network, so that a run on a whole image can be followed."""
 
-    def __init__(self, network: SegmentationNetwork, runs: int, checkpoint: Checkpoint) -> None:
+    def __init__(self, network: SegmentationNetwork, checkpoint: Checkpoint) -> None:
         self._milestones = network.milestones()
-        self._total = runs * len(self._milestones)
         self._done = 0
         self._checkpoint = checkpoint
 
@@ -144,7 +186,6 @@ class _Watch:
         for hook in self._hooks:
             hook.remove()
 
-    def _after_milestone(self, *_: object) -> Tensor | None:
+    def _after_milestone(self, *_: object) -> None:
         self._done += 1
-        self._checkpoint(self._done / self._total)
-        return None
+        self._checkpoint(self._done / len(self._milestones))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,12 +14,20 @@ import torch
 from . import __version__
 from .bundles import Bundle, Channel
 from .errors import UnsuitableVolume
-from .inference import DEFAULT_TILE, class_scores, load_network, pick_device
+from .inference import WorkingImage, load_network, pick_device, score_planes, within_memory
+from .layers.resample import apply_along_axes
 from .networks import SegmentationNetwork
-from .volume import AxisOrder, Geometry, Volume, resample, working_geometry, write_volume
+from .networks.sweep import Planes
+from .volume import AxisOrder, Geometry, Volume, interpolation_weights, resample, working_geometry, write_volume
+
+PLANES_AT_ONCE = 4
+"""Labels are decided for so many planes at a time: the scores of all scales, side by side, take the most memory."""
 
 Progress = Callable[[str, float], None]
 """Called with the phase and the fraction of it that is done; stops the run by raising `Cancelled`."""
+
+
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +40,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to compute; none of it changes the labels on one device."""
+    """How to compute. Only the precision may change a label, and on another device the last digits of a score."""
 
     device: str = "auto"
-    tile: int = DEFAULT_TILE
+    slab: int | None = None
+    """Planes computed at once; as many as memory allows if None."""
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,11 @@ def segment(
         warnings = (f"{', '.join(constant)} has the same value everywhere; the segmentation is empty.",)
     else:
         upright = [order.apply(channel) for channel in channels]
-        labels = order.undo(_label_upright(upright, model, device, settings, progress))
+        found, used = _label_upright(upright, model, device, settings, progress)
+        labels = order.undo(found)
+        if used != device:
+            warnings = (f"{device} has too little memory for this volume; it was segmented on the CPU instead.",)
+            device = used
     return Segmentation(
         labels=Volume(labels, geometry),
         bundle=bundle,
@@ -99,30 +114,33 @@ def segment(
 
 def _label_upright(
     channels: Sequence[Volume], model: Model, device: torch.device, settings: Settings, progress: Progress
-) -> np.ndarray:
-    """Labels on the grid of volumes that are already in the bundle's orientation."""
-    image, target = _working_image_upright(channels, model.bundle)
-    scores = class_scores(
-        model.network,
-        image,
-        device,
-        lambda fraction: progress("Segmenting", fraction),
-        settings.tile,
-    )
-    progress("Restoring the grid", 0.0)
-    return _labels_on_grid(scores.transpose(0, 3, 2, 1), target, channels[0].geometry)
+) -> tuple[np.ndarray, torch.device]:
+    """Labels on the grid of volumes that are already in the bundle's orientation, and where they were computed."""
+    image, working = _working_image_upright(channels, model.bundle)
+
+    def run(where: torch.device, slab: int | None) -> np.ndarray:
+        low = getattr(torch, settings.precision)
+        with torch.inference_mode(), torch.autocast(where.type, low, enabled=low != torch.float32):
+            scores = score_planes(
+                model.network, image, where, lambda fraction: progress("Segmenting", fraction), slab or settings.slab
+            )
+            return _labels_on_grid(scores, working, channels[0].geometry)
+
+    labels, used = within_memory(run, device)
+    return labels, used
 
 
-def working_image(channels: Sequence[Volume], bundle: Bundle) -> tuple[np.ndarray, Geometry]:
-    """What a bundle's network is shown of volumes, (channel, x, y, z), and the grid it lies on."""
+def working_image(channels: Sequence[Volume], bundle: Bundle) -> tuple[WorkingImage, Geometry]:
+    """What a bundle's network is shown of volumes, and the grid it lies on."""
     order = AxisOrder.towards(channels[0].geometry.direction, bundle.orientation)
     return _working_image_upright([order.apply(channel) for channel in channels], bundle)
 
 
-def _working_image_upright(channels: Sequence[Volume], bundle: Bundle) -> tuple[np.ndarray, Geometry]:
+def _working_image_upright(channels: Sequence[Volume], bundle: Bundle) -> tuple[WorkingImage, Geometry]:
     target = working_geometry(channels[0].geometry, np.array(bundle.spacing))
-    image = np.stack([normalised(resample(v, target).array, c) for v, c in zip(channels, bundle.inputs, strict=True)])
-    return image.transpose(0, 3, 2, 1).copy(), target  # the networks count x, y, z; arrays are stored k, j, i
+    arrays = [resample(volume, target).array for volume in channels]
+    bounds = [normalisation(array, channel) for array, channel in zip(arrays, bundle.inputs, strict=True)]
+    return WorkingImage(arrays, [low for low, _ in bounds], [span for _, span in bounds]), target
 
 
 def _check_channels(channels: Sequence[Volume], bundle: Bundle) -> None:
@@ -132,6 +150,8 @@ def _check_channels(channels: Sequence[Volume], bundle: Bundle) -> None:
             f"{bundle.name} takes {len(wanted)} volume(s) ({', '.join(wanted)}), got {len(channels)}."
         )
     for name, channel in zip(wanted, channels, strict=True):
+        if not np.issubdtype(channel.array.dtype, np.floating):
+            continue
         bad = channel.array.size - int(np.isfinite(channel.array).sum())
         if bad:
             raise UnsuitableVolume(
@@ -139,31 +159,34 @@ def _check_channels(channels: Sequence[Volume], bundle: Bundle) -> None:
             )
 
 
-def normalised(array: np.ndarray, channel: Channel) -> np.ndarray:
-    """Map the channel's low and high percentile to 0 and 1, from a sample of at most about two million voxels."""
+def normalisation(array: np.ndarray, channel: Channel) -> tuple[float, float]:
+    """The channel's low percentile and the range up to its high one, from a sample of at most two million voxels."""
     step = max(1, round((array.size / 2e6) ** (1 / 3)))
     low, high = np.percentile(array[::step, ::step, ::step], channel.percentiles)
-    return ((array - low) / max(high - low, 1e-6)).astype(np.float32)
+    return float(low), max(float(high - low), 1e-6)
 
 
-def _labels_on_grid(scores: np.ndarray, source: Geometry, target: Geometry) -> np.ndarray:
-    """The most probable class at every voxel of a grid: probabilities are interpolated first, then compared."""
-    if source.agrees_with(target, tolerance_mm=1e-6):
-        return scores.argmax(0).astype(np.uint8)
-    probabilities = _softmax(scores)
-    best = resample(Volume(probabilities[0], source), target).array
-    labels = np.zeros(target.shape, np.uint8)
-    for value in range(1, len(probabilities)):
-        candidate = resample(Volume(probabilities[value], source), target).array
-        better = candidate > best
-        labels[better] = value
-        best = np.maximum(best, candidate)
-    return labels
+def _labels_on_grid(scores: Planes, source: Geometry, target: Geometry) -> np.ndarray:
+    """The most probable class at every voxel of a grid with the same axes (k, j, i), plane by plane.
 
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(scores - scores.max(0))
-    return exponentials / exponentials.sum(0)
+    On another grid probabilities are interpolated first, then compared.
+    """
+    size = [int(n) for n in target.size]
+    labels = np.empty(size, np.uint8)  # x, y, z as the scores
+    read, axis = scores.reader(), scores.axis
+    same = source.agrees_with(target, tolerance_mm=1e-6)
+    weights = [] if same else [torch.from_numpy(w) for w in interpolation_weights(source, target)]
+    for start in range(0, size[axis], PLANES_AT_ONCE):
+        stop = min(start + PLANES_AT_ONCE, size[axis])
+        if same:
+            planes = read(start, stop)
+        else:
+            used = weights[axis][start:stop].any(0).nonzero()
+            first, last = int(used.min()), int(used.max()) + 1
+            along = [w[start:stop, first:last] if i == axis else w for i, w in enumerate(weights)]
+            planes = apply_along_axes(torch.softmax(read(first, last).float(), 0)[None], along)[0]
+        labels[tuple(slice(start, stop) if i == axis else slice(None) for i in range(3))] = planes.argmax(0).cpu()
+    return labels.transpose(2, 1, 0)
 
 
 def write_segmentation(segmentation: Segmentation, path: Path, compress: bool = True) -> None:

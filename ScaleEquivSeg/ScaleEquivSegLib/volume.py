@@ -242,6 +242,40 @@ def resample(volume: Volume, target: Geometry) -> Volume:
     return Volume(sitk.GetArrayFromImage(image), target)
 
 
+def interpolation_weights(source: Geometry, target: Geometry) -> list[np.ndarray]:
+    """Per axis i, j, k the matrix (target voxels, source voxels) by which `resample` interpolates between two grids
+    with the same axes."""
+    to_source = np.linalg.inv(source.ijk_to_ras) @ target.ijk_to_ras
+    if np.abs(to_source[:3, :3] - np.diag(np.diag(to_source)[:3])).max() > 1e-6:
+        raise ValueError("the grids do not have the same axes")
+    blurs = _blur_against_aliasing(source, target)
+    return [
+        _axis_weights(np.arange(wanted) * to_source[axis, axis] + to_source[axis, 3], size, blurs[axis])
+        for axis, (size, wanted) in enumerate(zip(source.size, target.size, strict=True))
+    ]
+
+
+def _axis_weights(positions: np.ndarray, size: int, sigma: float) -> np.ndarray:
+    """Rows that interpolate a line at positions after a blur, its ends repeated outwards."""
+    below = np.floor(positions)
+    fraction = positions - below
+    offsets, gauss = _gauss(sigma) if sigma > 0 else (np.zeros(1, int), np.ones(1))
+    matrix = np.zeros((len(positions), size))
+    rows = np.arange(len(positions))
+    for tap, share in ((below, 1 - fraction), (below + 1, fraction)):
+        centre = np.clip(tap, 0, size - 1).astype(int)
+        for offset, weight in zip(offsets, gauss, strict=True):
+            np.add.at(matrix, (rows, np.clip(centre + offset, 0, size - 1)), share * weight)
+    return matrix
+
+
+def _gauss(sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    reach = int(np.ceil(3 * sigma))
+    offsets = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    return offsets, weights / weights.sum()
+
+
 def _blur_against_aliasing(source: Geometry, target: Geometry) -> np.ndarray:
     """Per source axis the width, in its voxels, of the Gaussian that brings its resolution down to the target's."""
     along = np.abs(source.direction.T @ target.direction)
@@ -250,10 +284,8 @@ def _blur_against_aliasing(source: Geometry, target: Geometry) -> np.ndarray:
 
 
 def _blur(array: np.ndarray, axis: int, sigma: float) -> np.ndarray:
-    reach = int(np.ceil(3 * sigma))
-    offsets = np.arange(-reach, reach + 1)
-    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    weights = (weights / weights.sum()).astype(np.float32)
+    offsets, weights = _gauss(sigma)
+    weights, reach = weights.astype(np.float32), len(offsets) // 2
     padding = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
     padded = np.pad(array, padding, mode="edge")
     length = array.shape[axis]

@@ -96,6 +96,16 @@ class DynamicScaleConv(KernelMixture):
         """How many voxels of a scale's grid, along each axis, a response depends on."""
         return self.bank.reach
 
+    @property
+    def local(self) -> bool:
+        """Whether a response depends only on what is within reach: a mean over space does not."""
+        return self.attention.kind == "local"
+
+    @property
+    def width(self) -> int:
+        """How many channels it computes."""
+        return self.bank.width
+
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
         alphas = self.attention(maps.without_ends(self.reach)).tensors
         self.note_usage(torch.stack([alpha.mean((0, 2, 3, 4)) for alpha in alphas]).mean(0))

@@ -92,9 +92,7 @@ def correlate(
     return F.conv3d(padded, kernel, bias, stride, groups=groups)
 
 
-def correlate_along(
-    maps: Tensor, line: Tensor, axis: int, stride: int = 1, open_axis: int | None = None
-) -> Tensor:
+def correlate_along(maps: Tensor, line: Tensor, axis: int, stride: int = 1, open_axis: int | None = None) -> Tensor:
     """Correlate every channel with one line along one of the three axes, its ends repeated outwards."""
     margins = [0, 0, 0]
     margins[axis] = len(line) // 2

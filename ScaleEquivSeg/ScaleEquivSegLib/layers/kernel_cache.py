@@ -35,7 +35,10 @@ class CachedKernels(nn.Module):
             return self._build()
         if self._kept is None or self._version != self.weight._version or not _same_memory(self._source, self.weight):
             with torch.inference_mode(False), torch.no_grad():
-                self._kept = self._build()
+                made = self._build()
+            if made[0].dtype != self.weight.dtype:  # autocast's: they would not do outside of it
+                return made
+            self._kept = made
             self._source, self._version = self.weight.detach(), self.weight._version
         return self._kept
 

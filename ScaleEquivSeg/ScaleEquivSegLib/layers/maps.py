@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Origin = tuple[int, int, int]
-"""The index, in the whole volume, of a crop's first voxel."""
+"""The index, in the whole volume, of a slab's first voxel."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class ScaleAxis:
 class Grid:
     """One scale's sampling positions along one image axis: (first + i) * spacing, i < count, in voxels of the volume.
 
-    Positions are counted from the volume's first voxel, not the crop's, so that a tile samples exactly where the whole
-    volume would have been sampled.
+    Positions are counted from the volume's first voxel, so that a slab of it is sampled where the whole would be.
     """
 
     spacing: float
@@ -47,14 +46,12 @@ class Grid:
     count: int
 
     @staticmethod
-    def covering(size: int, origin: int, spacing: float, alignment: int) -> Grid:
-        """The grid over voxels origin ... origin + size - 1 whose first index is a multiple of alignment."""
-        first = math.floor(origin / spacing / alignment) * alignment
-        last = math.ceil((origin + size - 1) / spacing)
-        return Grid(spacing, first, last - first + 1)
+    def covering(size: int, spacing: float) -> Grid:
+        """The grid over the voxels 0 ... size - 1 of a volume."""
+        return Grid(spacing, 0, math.ceil((size - 1) / spacing) + 1)
 
     def positions(self, origin: int) -> Tensor:
-        """Sampling positions relative to a crop that starts at origin."""
+        """Sampling positions relative to a slab that starts at origin."""
         index = torch.arange(self.first, self.first + self.count, dtype=torch.float64)
         return index * self.spacing - origin
 

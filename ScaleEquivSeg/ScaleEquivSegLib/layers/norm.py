@@ -53,8 +53,10 @@ class ScaleBatchNorm(nn.Module):
 
 def _joint_statistics(tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
     over_all_but_channel = (0, 2, 3, 4)
-    mean = torch.stack([x.mean(over_all_but_channel) for x in tensors]).mean(0)
-    spread = [(x - _per_channel(mean, x)).square().mean(over_all_but_channel) for x in tensors]
+    # In half precision the square of a value above 255 would be infinite, and the statistics for good.
+    wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors]
+    mean = torch.stack([x.mean(over_all_but_channel) for x in wide]).mean(0)
+    spread = [(x - _per_channel(mean, x)).square().mean(over_all_but_channel) for x in wide]
     return mean, torch.stack(spread).mean(0)
 
 

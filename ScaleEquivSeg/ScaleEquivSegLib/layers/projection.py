@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .maps import Origin, ScaleMaps
+from .maps import ScaleMaps
 from .resample import sample_at_voxels
 from .scale_conv import Pointwise
 
@@ -39,9 +39,9 @@ class ScaleProjection(nn.Module):
         self.taper = taper
         self.scores = Pointwise(channels, classes + 1 if kind == "attention" else classes)
 
-    def forward(self, maps: ScaleMaps, origin: Origin, shape: tuple[int, ...]) -> Tensor:
+    def forward(self, maps: ScaleMaps, shape: tuple[int, ...]) -> Tensor:
         scores = self.scores(maps)
-        sampled = [sample_at_voxels(x, g, origin, shape) for x, g in zip(scores.tensors, scores.grids, strict=True)]
+        sampled = [sample_at_voxels(x, g, (0, 0, 0), shape) for x, g in zip(scores.tensors, scores.grids, strict=True)]
         return self.combine(sampled)
 
     def combine(self, sampled: list[Tensor]) -> Tensor:

@@ -19,23 +19,24 @@ OCTAVE_BLUR = 1.4
 """Width of the Gaussian before a stride of 2, in voxels of the finer grid."""
 
 
-def lift(image: Tensor, axis: ScaleAxis, origin: Origin = (0, 0, 0), alignment: int = 1) -> ScaleMaps:
+def lift(image: Tensor, axis: ScaleAxis) -> ScaleMaps:
     """Sample an image (batch, channel, x, y, z) on the grid of every scale, blurred in proportion to the scale.
 
     f_i(k) = sum_x f(x) G(x - k s_i; LIFT_BLUR s_i) with s_i the spacing of scale i. Rescaling f by s_1/s_0 therefore
-    moves f_0 to f_1. The image may be a crop that starts at voxel `origin` of a volume; every grid starts at a multiple
-    of `alignment`.
+    moves f_0 to f_1.
     """
-    grids: list[Grids] = []
-    for spacing in axis.spacings:
-        sizes = zip(image.shape[2:], origin, strict=True)
-        x, y, z = (Grid.covering(size, start, spacing, alignment) for size, start in sizes)
-        grids.append((x, y, z))
-    return ScaleMaps([lift_onto(image, axes, origin) for axes in grids], grids)
+    grids = [grids_covering(image.shape[2:], spacing) for spacing in axis.spacings]
+    return ScaleMaps([lift_onto(image, axes) for axes in grids], grids)
 
 
-def lift_onto(image: Tensor, grids: Grids, origin: Origin) -> Tensor:
-    """Sample a crop of a volume, which starts at voxel `origin`, on one scale's grids, blurred in proportion."""
+def grids_covering(shape: Sequence[int], spacing: float) -> Grids:
+    """One scale's grids over an image of a shape."""
+    x, y, z = (Grid.covering(size, spacing) for size in shape)
+    return x, y, z
+
+
+def lift_onto(image: Tensor, grids: Grids, origin: Origin = (0, 0, 0)) -> Tensor:
+    """Sample a volume, or a slab of it that starts at voxel `origin`, on one scale's grids, blurred in proportion."""
     sizes = zip(grids, origin, image.shape[2:], strict=True)
     return apply_along_axes(
         image, [gaussian_weights(grid.positions(start), size, LIFT_BLUR * grid.spacing) for grid, start, size in sizes]

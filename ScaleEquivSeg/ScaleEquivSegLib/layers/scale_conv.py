@@ -72,6 +72,16 @@ class ScaleConv(CachedKernels):
         """How many voxels of the coarsest grid involved, along each axis, a response depends on."""
         return self.jet.radius(max(self.jet.widths)) + (2 if self.interaction > 1 else 0)
 
+    @property
+    def local(self) -> bool:
+        """Whether each scale's responses depend on its own map alone, and on what is within reach."""
+        return self.interaction == 1
+
+    @property
+    def width(self) -> int:
+        """How many channels it computes."""
+        return self.interaction * self.weight.shape[0]
+
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
         if self.jet.scales not in (1, len(maps.tensors)):
             raise ValueError(f"a jet of {self.jet.scales} widths does not fit a map of {len(maps.tensors)} scales")
@@ -152,10 +162,12 @@ class PlainConv(nn.Module):
     """
 
     reach = 1
+    local = True
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, 3, bias=False)
+        self.width = out_channels
 
     def forward(self, maps: ScaleMaps) -> ScaleMaps:
         weight, bias = self.conv.weight, self.conv.bias

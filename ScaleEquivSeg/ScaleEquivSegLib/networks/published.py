@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers.maps import Origin
 from ..layers.published_basis import PublishedBasis
 from ..layers.published_conv import PublishedLiftingConv, PublishedPointwise, PublishedScaleConv
 from ..layers.published_norm import PublishedBatchNorm
@@ -57,8 +56,7 @@ class PublishedUNet(SegmentationNetwork):
         up = _way_up(blocks, channels[0] + from_beneath, classes, last=True)
         self.model = nn.Sequential(down, Skip(beneath), nn.Sequential(up, PublishedProjection(projection)))
 
-    def forward(self, image: Tensor, origin: Origin = (0, 0, 0)) -> Tensor:
-        """Score an image; the origin of a crop, which others need for their grids, makes no difference here."""
+    def forward(self, image: Tensor) -> Tensor:
         shape = image.shape[2:]
         missing = [self.fitting_size(size) - size for size in shape]
         before = [m // 2 for m in missing]
@@ -66,10 +64,6 @@ class PublishedUNet(SegmentationNetwork):
         scores = self.model(F.pad(image, padding, mode="replicate"))
         x, y, z = (slice(b, b + size) for b, size in zip(before, shape, strict=True))
         return scores[:, :, x, y, z]
-
-    @property
-    def halo(self) -> None:
-        """No margin gives a crop the scores of the whole volume: the normalisation sees all of the crop."""
 
     def milestones(self) -> list[nn.Module]:
         return [m for m in self.modules() if isinstance(m, ResidualUnit)]

@@ -6,17 +6,36 @@ is blended: the scores are those of the whole volume at once, in memory that gro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..layers.maps import Grid, Grids, ScaleMaps
-from ..layers.resample import lift_onto, lift_reach, octave_up, sample_at_voxels
+from ..layers.resample import grids_covering, lift_onto, lift_reach, octave_up, sample_at_voxels
 from .unet import UNet
 
 Make = Callable[[int, int], Tensor]
 """Computes planes start ... stop - 1 of a map."""
+
+
+VolumePlanes = Callable[[int, int, int], Tensor]
+"""Voxels (channel, x, y, z) of a volume in planes start ... stop - 1 along an axis: (axis, start, stop) -> planes."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The shape of one map, its planes' distance in voxels of the volume, and what a plane of it takes to compute."""
+
+    shape: list[int]
+    spacing: float
+    work: float
+
+    def halved(self) -> _Layout:
+        return _Layout([-(-count // 2) for count in self.shape], 2 * self.spacing, self.work / 2)
 
 
 class Planes:
@@ -77,15 +96,17 @@ class Planes:
 
 
 class Sweep:
-    """A U-Net on its way through a volume (channel, x, y, z), along one axis: `scores` are (class, x, y, z).
+    """A U-Net on its way along one axis of a volume of a shape (x, y, z): `scores` are (class, x, y, z).
 
-    `on_progress` is called with the fraction done after every slab of every map.
+    `step` is how many planes of the volume to go forward at a time; coarser maps have fewer planes there. `on_progress`
+    is called with the fraction done after every slab of every map.
     """
 
     def __init__(
         self,
         network: UNet,
-        volume: Tensor,
+        volume: VolumePlanes,
+        shape: Sequence[int],
         axis: int,
         step: int,
         device: torch.device,
@@ -93,61 +114,55 @@ class Sweep:
     ) -> None:
         self._network = network
         self._volume = volume
+        self._shape = list(shape)
         self._axis = axis
         self._step = step
         self._device = device
         self._on_progress = on_progress
         self._maps: list[tuple[Planes, float]] = []  # with the work of a plane
         self._per_scale = [self._scale(spacing) for spacing in network.axis.spacings]
-        self.scores = self._new(volume.shape[1 + axis], self._projected, work=1.0)
+        self.scores = self._new(shape[axis], self._projected, 1.0, work=1.0)
 
-    def _new(self, count: int, make: Make, work: float) -> Planes:
+    def _new(self, count: int, make: Make, spacing: float, work: float) -> Planes:
         def make_and_tell(start: int, stop: int) -> Tensor:
             made = make(start, stop)
             done = sum(planes.made * work for planes, work in self._maps) + (stop - start) * work
             self._on_progress(min(1.0, done / sum(planes.count * work for planes, work in self._maps)))
             return made
 
-        planes = Planes(self._axis, count, self._step, make_and_tell)
+        planes = Planes(self._axis, count, max(1, int(self._step / spacing)), make_and_tell)
         self._maps.append((planes, work))
         return planes
 
     def _scale(self, spacing: float) -> tuple[Grids, Callable[[int, int], Tensor]]:
         """The grids of one scale, and a reader of the class scores on them."""
         network = self._network
-        x, y, z = (Grid.covering(size, 0, spacing, 1) for size in self._volume.shape[1:])
-        grids = (x, y, z)
-        work = spacing**-2
-        source = self._new(grids[self._axis].count, lambda start, stop: self._lifted(grids, start, stop), 0.1 * work)
-        skips: list[Planes] = []
-        shapes = [[grid.count for grid in grids]]
+        grids = grids_covering(self._shape, spacing)
+        layout = _Layout([grid.count for grid in grids], spacing, 1 / spacing**2)
+        source = self._new(layout.shape[self._axis], partial(self._lifted, grids), spacing, 0.1 * layout.work)
+        skips: list[tuple[Planes, _Layout]] = []
         for stage, blocks in enumerate(network.encoder):
             if stage:
-                shapes.append([-(-count // 2) for count in shapes[-1]])
-                source = self._filtered([source], network.down, network.down.reach, shapes[-1], 2, 0.1 * work / 4**stage)
+                layout = layout.halved()
+                source = self._filtered([source], network.down, network.down.reach, layout, stride=2)
             for block in blocks:  # type: ignore[attr-defined]
-                source = self._filtered([source], block, block.conv.reach, shapes[-1], 1, work / 2**stage)
-            skips.append(source)
+                source = self._filtered([source], block, block.conv.reach, layout)
+            skips.append((source, layout))
         skips.pop()
-        for stage in reversed(range(len(skips))):
-            raised = self._raised(source, stage, shapes[stage], 0.1 * work / 4**stage)
-            block = network.decoder[stage]
-            inputs = [raised, skips[stage]]
-            source = self._filtered(inputs, block, block.conv.reach, shapes[stage], 1, work / 2**stage)
-        read = source.reader()
-        scored = self._new(
-            source.count, lambda start, stop: self._apply(network.projection.scores, read(start, stop), start), 0.0
-        )
-        return grids, scored.reader()
+        for stage, (skip, layout) in reversed(list(enumerate(skips))):
+            raised = self._raised(source, stage, layout)
+            decode: Any = network.decoder[stage]
+            source = self._filtered([raised, skip], decode, decode.conv.reach, layout)
+        return grids, self._filtered([source], network.projection.scores, 0, layout).reader()
 
     def _lifted(self, grids: Grids, start: int, stop: int) -> Tensor:
         axis = self._axis
         along = grids[axis]
         reach = lift_reach(along.spacing)
-        size = self._volume.shape[1 + axis]
+        size = self._shape[axis]
         first = min(max(0, int(start * along.spacing) - reach), size - 1)
-        last = min(size, int((stop - 1) * along.spacing) + reach + 1)
-        slab = self._volume.narrow(1 + axis, first, max(1, last - first)).to(self._device)
+        last = max(first + 1, min(size, int((stop - 1) * along.spacing) + reach + 1))
+        slab = self._volume(axis, first, last).to(self._device)
         origin = [0, 0, 0]
         origin[axis] = first
         return lift_onto(slab[None], _slab(grids, axis, start, stop), (origin[0], origin[1], origin[2]))
@@ -157,9 +172,8 @@ class Sweep:
         sources: list[Planes],
         layer: Callable[[ScaleMaps], ScaleMaps],
         reach: int,
-        shape: list[int],
-        stride: int,
-        work: float,
+        layout: _Layout,
+        stride: int = 1,
     ) -> Planes:
         """The planes that a layer makes of the sum of some maps."""
         readers = [source.reader() for source in sources]
@@ -171,28 +185,26 @@ class Sweep:
                 total = total + read(first, last)
             return self._apply(layer, total, first)
 
-        return self._new(shape[self._axis], make, work)
+        return self._new(layout.shape[self._axis], make, layout.spacing, layout.work)
 
     def _apply(self, layer: Callable[[ScaleMaps], ScaleMaps], planes: Tensor, first: int) -> Tensor:
-        x, y, z = (
-            Grid(1.0, first if axis == self._axis else 0, size) for axis, size in enumerate(planes.shape[2:])
-        )
+        x, y, z = (Grid(1.0, first if axis == self._axis else 0, size) for axis, size in enumerate(planes.shape[2:]))
         return layer(ScaleMaps([planes], [(x, y, z)], self._axis)).tensors[0]
 
-    def _raised(self, source: Planes, stage: int, shape: list[int], work: float) -> Planes:
+    def _raised(self, source: Planes, stage: int, layout: _Layout) -> Planes:
         read, narrow = source.reader(), self._network.narrow[stage]
 
         def make(start: int, stop: int) -> Tensor:
             first = start // 2
             below = self._apply(narrow, read(first, stop // 2 + 1), first)
-            wanted = [stop - 2 * first if axis == self._axis else size for axis, size in enumerate(shape)]
+            wanted = [stop - 2 * first if axis == self._axis else size for axis, size in enumerate(layout.shape)]
             return octave_up(below, wanted).narrow(2 + self._axis, start - 2 * first, stop - start)
 
-        return self._new(shape[self._axis], make, work)
+        return self._new(layout.shape[self._axis], make, layout.spacing, 0.1 * layout.work)
 
     def _projected(self, start: int, stop: int) -> Tensor:
         axis = self._axis
-        shape = list(self._volume.shape[1:])
+        shape = list(self._shape)
         shape[axis] = stop - start
         origin = [0, 0, 0]
         origin[axis] = start

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -13,10 +12,10 @@ from torch import Tensor, nn
 from ..layers.basis import Jet
 from ..layers.dropout import ScaleChannelDropout
 from ..layers.dynamic import DynamicScaleConv, ScaleAttentionKind
-from ..layers.maps import Origin, ScaleAxis, ScaleMaps
+from ..layers.maps import ScaleAxis, ScaleMaps
 from ..layers.norm import ScaleBatchNorm
 from ..layers.projection import ProjectionKind, ScaleProjection
-from ..layers.resample import LIFT_BLUR, BlurredStride, OctaveUp, lift
+from ..layers.resample import BlurredStride, OctaveUp, lift
 from ..layers.scale_conv import PlainConv, Pointwise, ScaleConv
 from .network import SegmentationNetwork
 
@@ -45,8 +44,7 @@ class UNet(SegmentationNetwork):
     ) -> None:
         super().__init__()
         self.axis = axis
-        self.stages = len(channels)
-        self.down = BlurredStride()
+        self.down: Any = BlurredStride()
         self.up = OctaveUp()
         before = [in_channels, *channels[:-1]]
         self.encoder = nn.ModuleList(
@@ -61,8 +59,8 @@ class UNet(SegmentationNetwork):
         )
         self.projection = ScaleProjection(channels[0], classes, projection, taper)
 
-    def forward(self, image: Tensor, origin: Origin = (0, 0, 0)) -> Tensor:
-        maps = lift(image, self.axis, origin, self.alignment)
+    def forward(self, image: Tensor) -> Tensor:
+        maps = lift(image, self.axis)
         skips: list[ScaleMaps] = []
         for stage, block in enumerate(self.encoder):
             maps = block(self.down(maps) if stage else maps)
@@ -71,25 +69,20 @@ class UNet(SegmentationNetwork):
         for skip, narrow, block in zip(skips[::-1], self.narrow[::-1], self.decoder[::-1], strict=True):
             raised = self.up(narrow(maps), skip)
             maps = block(skip.with_tensors([x + y for x, y in zip(raised.tensors, skip.tensors, strict=True)]))
-        return self.projection(maps, origin, tuple(image.shape[2:]))
+        return self.projection(maps, tuple(image.shape[2:]))
 
     @property
-    def alignment(self) -> int:
-        """Indices on a scale's grid that all stages share are the multiples of this."""
-        return 2 ** (self.stages - 1)
+    def sweepable(self) -> bool:
+        """Whether slabs of a volume can be computed one after another, as no layer sees more than its surroundings.
+
+        Scales that interact would have to be swept in step, and an attention to the mean needs the whole volume.
+        """
+        return all(block.conv.local for block in self.milestones())
 
     @property
-    def halo(self) -> int:
-        conv = max(block.conv.reach for block in self.milestones())
-        reach = 0  # in voxels of one scale's grid
-        for stage in range(self.stages):
-            octave = 2**stage
-            last = stage == self.stages - 1
-            convolutions = 2 if last else 3
-            reach += octave * convolutions * conv
-            reach += 0 if last else octave * (self.down.reach + 2)
-        coarsest = self.axis.spacings[-1]
-        return math.ceil((reach + self.alignment + 2 + 3 * LIFT_BLUR) * coarsest) + 2
+    def widest(self) -> int:
+        """The number of channels that a convolution makes at the image's own resolution."""
+        return int(self.decoder[0].conv.width if self.decoder else self.encoder[0][1].conv.width)  # type: ignore
 
     def milestones(self) -> list[ConvBlock]:
         return [m for m in self.modules() if isinstance(m, ConvBlock)]
