@@ -10,6 +10,14 @@ slicerhost.start()
 
 
 @pytest.fixture
+def seeded() -> None:
+    """The same random numbers in every run."""
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture
 def double_precision() -> Iterator[None]:
     """New tensors are float64, and the same random ones in every run."""
     import torch

@@ -2,124 +2,190 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch import Tensor, nn
 
-from ScaleEquivSegLib.layers.dynamic import DynamicScaleConv, ScaleAttention
-from ScaleEquivSegLib.layers.resample import ScaleAxis, lift
+from rescaling import BOUNDS, CLEARLY_BROKEN, SCALE, difference_at_same_index, image_at
+from ScaleEquivSegLib.layers.basis import Jet
+from ScaleEquivSegLib.layers.dynamic import DynamicScaleConv, ScaleAttention, ScaleAttentionKind
+from ScaleEquivSegLib.layers.maps import ScaleAxis, ScaleMaps
+from ScaleEquivSegLib.layers.mixture import load_balance, set_temperature
+from ScaleEquivSegLib.layers.resample import lift
 from ScaleEquivSegLib.layers.scale_conv import ScaleConv
 from ScaleEquivSegLib.networks import build_network
-from training.fields import field, relative_difference
+from untrained import sharpened
 
-KINDS = ["invariant", "scale", "local"]
+pytestmark = pytest.mark.usefixtures("seeded")
 
-
-def sharpened(layer: DynamicScaleConv) -> DynamicScaleConv:
-    """With an attention that has an opinion: it starts without one."""
-    for parameter in layer.attention.last.parameters():
-        torch.nn.init.normal_(parameter, std=3.0)
-    return layer.requires_grad_(False)
+KINDS: list[ScaleAttentionKind] = ["invariant", "scale", "local"]
 
 
-def maps_at(scale: float, colour: str = "natural") -> list[torch.Tensor]:
-    """Two channels of an image rescaled, on a scale axis that moves along."""
-    image = torch.cat([field(64, scale, colour, seed) for seed in (0, 1)], 1)
-    return lift(image, ScaleAxis(1.4 * scale, 1.4, 2), (0, 0, 0), 1)[0]
+def dynamic(kind: ScaleAttentionKind, out_channels: int = 2, kernels: int = 4) -> DynamicScaleConv:
+    """With an attention that has an opinion."""
+    return sharpened(DynamicScaleConv(2, out_channels, kernels=kernels, attention=kind)).requires_grad_(False)
 
 
-def interior_difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    size = min(a.shape[-1], b.shape[-1])
-    inner = slice(8, size - 8)
-    return relative_difference(b[..., inner, inner, inner], a[..., inner, inner, inner])
+def some_maps(batch: int = 1, channels: int = 2) -> ScaleMaps:
+    maps = ScaleMaps.on_one_grid(torch.empty(batch, channels, 9, 8, 7), 2)
+    return maps.each(torch.randn_like)
+
+
+# Equivariance
 
 
 @pytest.mark.parametrize("kind", ["invariant", "scale"])
-def test_the_mixture_of_a_rescaled_image_is_that_of_the_image(kind: str) -> None:
-    torch.manual_seed(0)
-    attention = sharpened(DynamicScaleConv(2, 2, attention=kind)).attention  # type: ignore[arg-type]
-    # Twice the field of view at twice the scale: the same content on twice the grid.
-    small = [torch.randn(1, 2, 12, 12, 12) for _ in range(2)]
-    large = [x.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4) for x in small]
+def test_the_mixture_of_a_magnified_map_is_that_of_the_map(kind: ScaleAttentionKind) -> None:
+    attention = dynamic(kind).attention
     attention.margin = 0
-    for a, b in zip(attention(small), attention(large), strict=True):
+    small = some_maps()
+    large = small.each(lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4))
+    for a, b in zip(attention(small).tensors, attention(large).tensors, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
         assert a.max() > 1.2 / a.shape[1]
 
 
 def test_a_sum_over_space_would_not_do() -> None:
     """The control for the mean: a descriptor that grows with the volume changes the mixture."""
-    torch.manual_seed(0)
-    attention = sharpened(DynamicScaleConv(2, 2, attention="scale")).attention
-    maps = [torch.randn(1, 2, 8, 8, 8) + 0.1]
-    assert not torch.allclose(attention(maps)[0], attention([8 * maps[0]])[0], atol=1e-2)
+    attention = dynamic("scale").attention
+    maps = some_maps().each(lambda x: x + 0.1)
+    mean, total = (attention(maps.each(lambda x, f=factor: f * x)).tensors[0] for factor in (1, 8))
+    assert not torch.allclose(mean, total, atol=1e-2)
 
 
-def test_a_local_mixture_commutes_with_rescaling() -> None:
-    torch.manual_seed(0)
-    layer = sharpened(DynamicScaleConv(2, 3, attention="local"))
-    for a, b in zip(layer(maps_at(1.0)), layer(maps_at(0.9)), strict=True):
-        assert interior_difference(a, b) < 1e-3
+@torch.no_grad()
+def error_of_a_scene(layer: nn.Module) -> float:
+    """How the layer differs at the worst scale between a scene and the rescaled scene, each filling its image."""
+    found = []
+    for scale in (1.0, SCALE):
+        shown = round(60 * scale) + 1  # from the first voxel to the last it is 60 voxels or 54
+        image = image_at(scale, "natural")[..., :shown, :shown, :shown]
+        found.append(layer(lift(image, ScaleAxis(scale / SCALE, 1 / SCALE, 3))).tensors)
+    return max(map(difference_at_same_index, *found))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_mixture_starts_uniform_and_the_layer_with_one_kernel_is_static(kind: str) -> None:
-    torch.manual_seed(0)
-    maps = [torch.randn(2, 3, 9, 8, 7), torch.randn(2, 3, 5, 4, 3)]
-    for alpha in ScaleAttention(3, 4, kind, 3)(maps):  # type: ignore[arg-type]
+def test_the_layer_commutes_with_rescaling(kind: ScaleAttentionKind) -> None:
+    layers = nn.Sequential(ScaleConv(1, 2), dynamic(kind))
+    assert error_of_a_scene(layers) < BOUNDS["natural"]
+
+
+def test_a_mixture_that_depends_on_the_place_and_not_the_content_does_not_commute() -> None:
+    """The control: shares that stay where they are while the image is rescaled."""
+    layer = dynamic("local")
+
+    def by_place(maps: ScaleMaps) -> ScaleMaps:
+        def waves(x: Tensor, spacing: float) -> Tensor:
+            place = 0.5 * spacing * torch.arange(x.shape[2]).reshape(1, 1, -1, 1, 1)
+            return torch.softmax(torch.cat([3 * torch.sin(place + k) for k in range(4)], 1), 1).expand(
+                -1, -1, *x.shape[2:]
+            )
+
+        pairs = zip(maps.tensors, maps.grids, strict=True)
+        return maps.with_tensors([waves(x, grids[0].spacing) for x, grids in pairs])
+
+    layer.attention.forward = by_place  # type: ignore[method-assign]
+    layers = nn.Sequential(ScaleConv(1, 2), layer)
+    assert error_of_a_scene(layers) > CLEARLY_BROKEN * BOUNDS["natural"]
+
+
+# What is computed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_mixture_starts_uniform_and_the_layer_with_one_kernel_is_static(kind: ScaleAttentionKind) -> None:
+    maps = some_maps(batch=2, channels=3)
+    for alpha in ScaleAttention(3, 4, kind, 3)(maps).tensors:
         assert torch.allclose(alpha, torch.tensor(0.25))
-    dynamic = DynamicScaleConv(3, 2, kernels=1, attention=kind)  # type: ignore[arg-type]
+    layer = DynamicScaleConv(3, 2, kernels=1, attention=kind)
     static = ScaleConv(3, 2)
-    static.weight.data = dynamic.bank.weight.data
-    for a, b in zip(dynamic(maps), static(maps), strict=True):
+    static.load_state_dict(layer.bank.state_dict())
+    for a, b in zip(layer(maps).tensors, static(maps).tensors, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mixing_kernels_equals_mixing_responses(kind: str) -> None:
-    torch.manual_seed(0)
-    layer = sharpened(DynamicScaleConv(2, 3, kernels=4, attention=kind))  # type: ignore[arg-type]
-    maps = [torch.randn(2, 2, 9, 8, 7)]
-    (alpha,) = layer.attention(maps)
-    (responses,) = layer.bank(maps)
-    wanted = (responses.unflatten(1, (4, 3)) * alpha.unsqueeze(2)).sum(1)
-    assert torch.allclose(layer(maps)[0], wanted, atol=1e-5)
-    assert alpha.std() > 0.05
+@pytest.mark.parametrize("path", ["dense", "separable"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_mixing_kernels_equals_mixing_responses(kind: ScaleAttentionKind, path: str, bias: bool) -> None:
+    layer = dynamic(kind, out_channels=3)
+    layer.bank.path = path  # type: ignore[assignment]
+    if bias:
+        layer.absorb(torch.ones(3), torch.randn(3))
+        layer.bank.bias = nn.Parameter(torch.randn(12), requires_grad=False)  # a different one in every kernel
+    maps = some_maps(batch=2)
+    alphas, responses = layer.attention(maps), layer.bank(maps)
+    for found, alpha, response in zip(layer(maps).tensors, alphas.tensors, responses.tensors, strict=True):
+        wanted = (response.unflatten(1, (4, 3)) * alpha.unsqueeze(2)).sum(1)
+        assert torch.allclose(found, wanted, atol=1e-5)
+        assert alpha.std() > 0.05
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_on_one_grid_are_filtered_with_a_width_each(kind: ScaleAttentionKind) -> None:
+    layer = DynamicScaleConv(2, 1, Jet(sigma=1.5, ratio=0.7, scales=2), 3, kind)
+    maps = ScaleMaps.on_one_grid(torch.randn(2, 2, 6, 5, 4), 2)
+    wanted = layer.bank(maps).each(lambda x: x.mean(1, keepdim=True))  # of a uniform mixture
+    for a, b in zip(layer(maps).tensors, wanted.tensors, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    assert not torch.allclose(wanted.tensors[0], wanted.tensors[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_absorbed_gain_and_offset_scale_and_shift_the_output(kind: ScaleAttentionKind) -> None:
+    layer, maps = dynamic(kind), some_maps(batch=2)
+    before = layer(maps)
+    layer.absorb(torch.tensor([2.0, -0.5]), torch.tensor([1.0, -3.0]))
+    for found, old in zip(layer(maps).tensors, before.tensors, strict=True):
+        wanted = torch.tensor([2.0, -0.5]).reshape(2, 1, 1, 1) * old + torch.tensor([1.0, -3.0]).reshape(2, 1, 1, 1)
+        assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_the_descriptor_leaves_out_voxels_whose_filter_reaches_over_the_border() -> None:
+    layer = dynamic("scale")
+    maps = ScaleMaps.on_one_grid(torch.randn(1, 2, 15, 15, 15), 1)
+    alpha = layer.attention(maps).tensors[0]
+    at_border, inside = maps.tensors[0].clone(), maps.tensors[0].clone()
+    at_border[:, :, : layer.reach] += 5.0
+    inside[:, :, layer.reach] += 5.0
+    assert torch.equal(layer.attention(maps.with_tensors([at_border])).tensors[0], alpha)
+    assert not torch.allclose(layer.attention(maps.with_tensors([inside])).tensors[0], alpha, atol=1e-3)
+
+
+# The mixture's temperature and balance
 
 
 def test_the_temperature_flattens_the_mixture() -> None:
-    torch.manual_seed(0)
-    attention = sharpened(DynamicScaleConv(2, 2)).attention
-    maps = [torch.randn(1, 2, 6, 6, 6)]
-    sharp = attention(maps)[0].std()
-    attention.get_buffer("temperature").fill_(30.0)
-    assert attention(maps)[0].std() < 0.3 * sharp
+    layer, maps = dynamic("local"), some_maps()
+    sharp = layer.attention(maps).tensors[0].std()
+    set_temperature(layer, 30.0)
+    assert layer.attention(maps).tensors[0].std() < 0.3 * sharp
+    restored = DynamicScaleConv(2, 2)
+    restored.load_state_dict(layer.state_dict())
+    assert restored.attention.get_buffer("temperature").item() == 30.0
 
 
 def test_the_load_balance_is_zero_for_even_use_and_k_minus_one_for_a_single_kernel() -> None:
     layer = DynamicScaleConv(2, 2, kernels=4)
     with pytest.raises(RuntimeError, match="no load"):
         layer.load_balance()
-    maps = [torch.randn(1, 2, 5, 5, 5)]
+    maps = some_maps()
     layer(maps)
     assert layer.load_balance().item() == pytest.approx(0, abs=1e-5)
     layer.attention.last.conv.bias.data[2] = 100.0
     layer(maps)
     assert layer.load_balance().item() == pytest.approx(3)
+    assert load_balance(nn.Sequential(layer)).item() == pytest.approx(3)
+    layer.eval()(some_maps())
+    assert copy.deepcopy(layer).eval()(maps).tensors[0].shape == (1, 2, 9, 8, 7)  # a graph's node would not be copied
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients_of_the_layer_are_right(kind: str) -> None:
-    torch.manual_seed(0)
-    layer = DynamicScaleConv(1, 1, order=1, kernels=2, attention=kind).double()  # type: ignore[arg-type]
-    torch.nn.init.normal_(layer.attention.last.conv.weight)
-    x = torch.randn(1, 1, 3, 3, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda maps: layer([maps])[0], (x,))
-
-
-def test_the_dynamic_and_the_pyramid_network_are_built_by_name() -> None:
+def test_the_dynamic_network_is_built_by_name_and_unknown_attention_refused() -> None:
     arguments = {"in_channels": 1, "classes": 3, "channels": [4, 8], "scale_axis": {"ratio": 1.5, "count": 2}}
-    for name in ("dynamic_se_unet", "pyramid_unet"):
-        network = build_network(name, arguments)
-        assert network(torch.randn(1, 1, 9, 8, 7)).shape == (1, 3, 9, 8, 7)
+    for kind in KINDS:
+        network = build_network("dynamic_se_unet", {**arguments, "attention": kind})
+        assert network(torch.randn(2, 1, 9, 8, 7)).shape == (2, 3, 9, 8, 7)
     with pytest.raises(ValueError, match="unknown attention"):
         build_network("dynamic_se_unet", {**arguments, "attention": "global"})

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ import torch
 
 from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.cli import main as command_line
-from ScaleEquivSegLib.networks import build_network
+from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance
+from ScaleEquivSegLib.networks import UNet, build_network
+from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+from ScaleEquivSegLib.segmentation import Settings, load_model, segment
 from training.config import FitConfig, load_config
 from training.evaluate import evaluate
 from training.fit import fit
-from training.task import SegmentationTask
+from training.task import SegmentationTask, annealed
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 TWO_PHANTOMS = ["data.train=2", "data.validation=1", "data.scale=[1.0, 1.0]", "fit.crop=32"]
@@ -40,6 +44,38 @@ def test_a_fit_learns_two_phantoms_by_heart_and_exports_a_bundle_the_engine_runs
     assert figures["cases"] == 1
     assert figures["dice.mean@1"] == pytest.approx(metrics["dice"], abs=0.02)
     assert {"dice.Head@1", "dice.Body@1"} <= set(figures)
+
+
+def test_dynamic_layers_begin_with_an_even_mixture_and_pay_for_kernels_they_neglect() -> None:
+    config = load_config(CONFIGS / "phantom_unet.yaml", ["network.name=dynamic_se_unet", "fit.steps=100"])
+    assert [annealed(config.fit, step) for step in (0, 25, 50, 100)] == [30, 15.5, 1, 1]
+
+    torch.manual_seed(0)
+    network = build_network("dynamic_se_unet", {"in_channels": 1, "classes": 3, "channels": (4, 4)})
+    for layer in dynamic_layers(network):
+        torch.nn.init.normal_(layer.get_parameter("attention.last.conv.bias"), std=30.0)
+    task = SegmentationTask(network, config.fit).train()
+    batch = {"image": torch.randn(1, 1, 8, 8, 8), "label": torch.randint(3, (1, 1, 8, 8, 8))}
+    task.on_train_batch_start(batch, 0)
+    assert {float(layer.attention.get_buffer("temperature")) for layer in dynamic_layers(network)} == {30.0}
+    task.training_step(batch, 0).backward()
+    with torch.no_grad():
+        unevenness = float(load_balance(network))
+        free = SegmentationTask(network, replace(config.fit, load_balance=0.0)).train()
+        difference = float(task.training_step(batch, 0)) - float(free.training_step(batch, 0))
+    assert unevenness > 0.1
+    assert difference == pytest.approx(config.fit.load_balance * unevenness, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["dynamic_se_unet", "pyramid_unet", "published_se_unet"])
+def test_every_network_can_be_trained_and_run_as_a_bundle(name: str, tmp_path: Path) -> None:
+    arguments = "{}" if name == "published_se_unet" else "{channels: [4, 4], scale_axis: {ratio: 1.41, count: 2}}"
+    overrides = [*TWO_PHANTOMS, f"network.name={name}", f"network.arguments={arguments}", "fit.steps=2"]
+    config = load_config(CONFIGS / "phantom_unet.yaml", overrides)
+    fit(config, "test", tmp_path / "run", tmp_path / "bundle")
+    model = load_model(read_bundle(tmp_path / "bundle"))
+    phantom = make_phantom(PhantomSpec(seed=1, size=(30, 24, 20)))
+    assert segment(phantom.channels, model, Settings("cpu")).labels.array.shape == (20, 24, 30)
 
 
 def test_a_fit_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
@@ -66,12 +102,17 @@ def test_training_sees_every_window_of_the_scale_axis_and_inference_all_of_it() 
     axis = {"first": 1.0, "ratio": 2.0, "count": 4}
     arguments = {"in_channels": 1, "classes": 3, "channels": [2, 4], "scale_axis": axis}
     network = build_network("se_unet", arguments)
+    assert isinstance(network, UNet)
+    whole = network.axis
     task = SegmentationTask(network, FitConfig(scale_window=2))
     torch.manual_seed(0)
-    seen = {task._random_window() for _ in range(50)}
+    seen = set()
+    for _ in range(50):
+        with task._random_window():
+            seen.add(network.axis)
     assert {window.first for window in seen} == {1.0, 2.0, 4.0}
     assert {window.count for window in seen} == {2}
-    assert network.axis == task.whole_axis
+    assert network.axis == whole
 
 
 def test_every_configuration_can_be_read() -> None:

@@ -1,90 +1,120 @@
-"""The networks as a whole: any size, exact crops, and equivariance that an ordinary U-Net does not have."""
+"""The networks as a whole: any size, exact slabs, any axis, and equivariance that an ordinary U-Net does not have."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from ScaleEquivSegLib.errors import Cancelled
-from ScaleEquivSegLib.inference import class_scores, tiles
+from ScaleEquivSegLib.inference import WorkingImage, class_scores
+from ScaleEquivSegLib.layers.maps import ScaleAxis, ScaleMaps
 from ScaleEquivSegLib.layers.norm import ScaleBatchNorm
-from ScaleEquivSegLib.layers.resample import ScaleAxis, apply_along_axes, linear_weights
+from ScaleEquivSegLib.layers.resample import apply_along_axes, linear_weights
 from ScaleEquivSegLib.networks import UNet, build_network
-from ScaleEquivSegLib.networks.unet import restate_statistics
+from ScaleEquivSegLib.networks.unet import fold_normalisation, parameter_count, restate_statistics
 from training.fields import correlation, field
+from untrained import UNETS, untrained
+
+pytestmark = pytest.mark.usefixtures("seeded")
 
 CPU = torch.device("cpu")
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{name: {"name": name} for name in UNETS},
+    "interaction 2": {"name": "se_unet", "interaction": 2},
+    "invariant attention": {"name": "dynamic_se_unet", "attention": "invariant"},
+    "attention per scale": {"name": "dynamic_se_unet", "attention": "scale"},
+    "mean of tapered scales": {"name": "se_unet", "projection": "mean", "taper": 1, "scales": 3},
+    "maximum over scales": {"name": "se_unet", "projection": "max"},
+    "larger jets": {"name": "se_unet", "jet": {"order": 3, "sigma": 1.2, "support": 4.0}},
+}
 
 
-def network(name: str, channels: tuple[int, ...] = (4, 8), count: int = 3, in_channels: int = 1) -> UNet:
-    """An untrained network with statistics that fit natural images."""
-    torch.manual_seed(0)
-    axis = {"scale_axis": {"first": 1.0, "ratio": 2**0.5, "count": count}} if name != "unet" else {}
-    net = build_network(name, {"in_channels": in_channels, "classes": 3, "channels": channels, **axis})
-    images = [field(32, 1.0, "natural", seed).expand(1, in_channels, -1, -1, -1) for seed in (1, 2)]
-    restate_statistics(net, images)
-    return net.eval().requires_grad_(False)
-
-
-@pytest.mark.parametrize("name", ["unet", "se_unet"])
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 1, 9), (12, 13, 14)])
-def test_any_size_of_volume_is_scored_voxel_by_voxel(name: str, shape: tuple[int, int, int]) -> None:
-    scores = network(name)(torch.randn(1, 1, *shape))
+def test_any_size_of_volume_is_scored_voxel_by_voxel(variant: str, shape: tuple[int, int, int]) -> None:
+    scores = untrained(**VARIANTS[variant])(torch.randn(1, 1, *shape))
     assert scores.shape == (1, 3, *shape)
     assert torch.isfinite(scores).all()
 
 
-@pytest.mark.parametrize("name", ["unet", "se_unet"])
-def test_tiles_give_the_scores_of_the_whole_volume(name: str) -> None:
-    net = network(name, channels=(4,), count=2)
-    image = field(72, 1.0, "white", seed=3)[0, :, :, :20, :11].numpy()
-    assert len(list(tiles((72, 20, 11), 9, net.halo))) > 1
-    whole = class_scores(net, image, CPU, lambda fraction: None, tile=1000)
-    tiled = class_scores(net, image, CPU, lambda fraction: None, tile=9)
-    assert np.abs(whole - tiled).max() < 1e-5 * np.abs(whole).max()
+# Slabs
 
 
-def test_a_crop_without_its_halo_is_scored_differently() -> None:
-    """The control: the agreement of tiles comes from the halo."""
-    net = network("unet", channels=(4, 8))
+def scored_in_slabs(network: nn.Module, image: Tensor, slab: int, **arguments: Any) -> Tensor:
+    channels = [channel.numpy().transpose(2, 1, 0) for channel in image[0]]
+    working = WorkingImage(channels, [0.0] * len(channels), [1.0] * len(channels))
+    return torch.from_numpy(class_scores(network, working, CPU, slab=slab, **arguments))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("shape", [(41, 9, 6), (7, 25, 6), (5, 8, 26)])
+def test_slabs_give_the_scores_of_the_whole_volume(variant: str, shape: tuple[int, int, int]) -> None:
+    network = untrained(**VARIANTS[variant])
+    image = torch.randn(1, 1, *shape)
+    (wanted,) = network(image)
+    for slab in (1, 5):
+        found = scored_in_slabs(network, image, slab)
+        assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+def test_a_slab_on_its_own_is_scored_differently() -> None:
+    """The control: the agreement comes from what a slab is told of its neighbours."""
+    network = untrained("unet")
     image = field(24, 1.0, "white")
-    whole = net(image)[..., :12]
-    assert (net(image[..., :12]) - whole).abs().max() > 1e-3
+    assert (network(image[..., :12]) - network(image)[..., :12]).abs().max() > 1e-3
 
 
-def test_tiles_cover_every_voxel_once() -> None:
-    shape = (7, 20, 33)
-    covered = np.zeros(shape, int)
-    for tile in tiles(shape, edge=8, halo=3):
-        assert max(core.stop - core.start for core in tile.core) <= 14
-        covered[tile.core] += 1
-        assert all(crop.start <= core.start for crop, core in zip(tile.crop, tile.core, strict=True))
-    assert (covered == 1).all()
+def test_a_network_that_sees_all_of_its_input_is_run_whole_whatever_the_slab() -> None:
+    network = build_network("published_se_unet", {"in_channels": 1, "classes": 2, "channels": (2, 2)}).eval()
+    seen: list[torch.Size] = []
+    network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    image = torch.randn(1, 1, 20, 9, 8)
+    found = scored_in_slabs(network, image, slab=3)
+    assert seen == [image.shape]
+    with torch.no_grad():
+        assert torch.allclose(found, network(image)[0], atol=1e-6)
 
 
-def test_an_axis_is_not_cut_where_a_tile_would_see_all_of_it_anyway() -> None:
-    assert [tile.core for tile in tiles((20, 40, 5), edge=10, halo=5)] == [
-        (slice(0, 20), slice(start, start + 10), slice(0, 5)) for start in (0, 10, 20, 30)
-    ]
-
-
-def test_a_run_reports_its_progress_and_stops_where_it_is_told_to() -> None:
-    net = network("unet")
-    seen: list[float] = []
-    class_scores(net, np.zeros((1, 8, 8, 8)), CPU, seen.append, tile=4)
+@pytest.mark.parametrize("name", ["unet", "published_se_unet"])
+def test_a_run_reports_its_progress_and_stops_where_it_is_told_to(name: str) -> None:
+    network = build_network(name, {"in_channels": 1, "classes": 2, "channels": (2, 2)}).eval()
+    image, seen = torch.zeros(1, 1, 8, 8, 8), list[float]()
+    scored_in_slabs(network, image, slab=4, checkpoint=seen.append)
+    assert len(seen) > 2
     assert seen == sorted(seen)
-    assert seen[-1] == 1.0
+    assert seen[-1] == pytest.approx(1.0)
 
     def stop(fraction: float) -> None:
         raise Cancelled("stop")
 
     with pytest.raises(Cancelled):
-        class_scores(net, np.zeros((1, 8, 8, 8)), CPU, stop)
-    assert not any(module._forward_hooks for module in net.modules())
+        scored_in_slabs(network, image, slab=4, checkpoint=stop)
+    assert not any(module._forward_hooks for module in network.modules())
 
 
-def _moved(scores: torch.Tensor, scale: float) -> torch.Tensor:
+# The scale axis
+
+
+def test_the_axis_may_be_replaced_by_a_longer_one_and_back() -> None:
+    network, image = untrained("se_unet"), torch.randn(1, 1, 9, 8, 7)
+    before, trained_with = network(image), network.axis
+    network.axis = ScaleAxis(0.5, 2**0.5, 6)
+    longer = network(image)
+    assert longer.shape == before.shape
+    assert not torch.allclose(longer, before, atol=1e-3)
+    assert (longer - scored_in_slabs(network, image, 2)).abs().max() < 1e-5 * longer.abs().max()
+    network.axis = trained_with
+    assert torch.equal(network(image), before)
+    assert parameter_count(network.requires_grad_(True)) == parameter_count(
+        untrained("se_unet", 6).requires_grad_(True)
+    )
+
+
+def _moved(scores: Tensor, scale: float) -> Tensor:
     """Scores at x / scale, as far as they are known."""
     size = scores.shape[-1]
     positions = torch.arange(int((size - 1) * scale), dtype=torch.float64) / scale
@@ -92,43 +122,87 @@ def _moved(scores: torch.Tensor, scale: float) -> torch.Tensor:
     return apply_along_axes(scores, [weights, weights, weights])
 
 
-def _agreement(net: UNet, scale: float, axis_of_rescaled: ScaleAxis | None = None) -> float:
+def _agreement(network: UNet, scale: float, axis_of_rescaled: ScaleAxis | None = None) -> float:
     """Correlation in the interior of the rescaled image's scores with the rescaled scores of the image."""
     size = 64
-    wanted = _moved(net(field(size, 1.0, "natural")), scale)
-    axis, net.axis = net.axis, axis_of_rescaled or net.axis
-    found = net(field(size, scale, "natural"))
-    net.axis = axis
+    wanted = _moved(network(field(size, 1.0, "natural")), scale)
+    axis, network.axis = network.axis, axis_of_rescaled or network.axis
+    found = network(field(size, scale, "natural"))
+    network.axis = axis
     reach = min(wanted.shape[-1], size)
     middle = slice(reach // 4, reach - reach // 4)
     return correlation(found[..., middle, middle, middle], wanted[..., middle, middle, middle])
 
 
-def test_the_equivariant_network_follows_its_input_through_scales() -> None:
-    net = network("se_unet", count=5)
-    assert _agreement(net, 0.9) > 0.95
-    assert _agreement(net, 0.7) > 0.85
+@pytest.mark.parametrize("name", ["se_unet", "dynamic_se_unet"])
+def test_the_equivariant_networks_follow_their_input_through_scales(name: str) -> None:
+    network = untrained(name, scales=5)
+    assert _agreement(network, 0.9) > 0.95
+    assert _agreement(network, 0.7) > 0.85
 
 
 def test_an_ordinary_network_follows_much_worse() -> None:
     """The control: the same topology with ordinary convolutions on the image alone."""
-    ordinary, equivariant = _agreement(network("unet"), 0.7), _agreement(network("se_unet", count=5), 0.7)
+    ordinary, equivariant = _agreement(untrained("unet"), 0.7), _agreement(untrained("se_unet", scales=5), 0.7)
     assert 1 - ordinary > 1.5 * (1 - equivariant)
 
 
-def test_on_a_scale_axis_moved_along_with_the_input_the_scores_only_move() -> None:
-    net = network("se_unet", count=3)
-    axis = ScaleAxis(0.8 * net.axis.first, net.axis.ratio, net.axis.count)
-    assert _agreement(net, 0.8, axis) > 0.99
+@pytest.mark.parametrize("variant", ["se_unet", "dynamic_se_unet", "interaction 2", "maximum over scales"])
+def test_on_a_scale_axis_moved_along_with_the_input_the_scores_only_move(variant: str) -> None:
+    network = untrained(**{"scales": 3, **VARIANTS[variant]})
+    axis = ScaleAxis(0.8 * network.axis.first, network.axis.ratio, network.axis.count)
+    assert _agreement(network, 0.8, axis) > 0.99
+
+
+# Normalisation and dropout
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_folded_normalisation_leaves_the_scores_as_they_were(variant: str) -> None:
+    network = untrained(**VARIANTS[variant])
+    for block in network.milestones():
+        nn.init.normal_(block.norm.weight, mean=1.0, std=0.3)
+        nn.init.normal_(block.norm.bias)
+    image = torch.randn(1, 1, 9, 8, 7)
+    before = network(image)
+    fold_normalisation(network)
+    assert not any(isinstance(module, ScaleBatchNorm) for module in network.modules())
+    assert (network(image) - before).abs().max() < 1e-5 * before.abs().max()
+    fold_normalisation(network)  # there is nothing left to fold
+    assert (network(image) - before).abs().max() < 1e-5 * before.abs().max()
+
+
+def _silent_channels(maps: ScaleMaps) -> list[bool]:
+    return [bool((x[0, channel] == 0).all()) for x in maps.tensors for channel in range(x.shape[1])]
+
+
+def test_dropout_silences_channels_within_the_network_and_never_those_of_its_last_map() -> None:
+    network = untrained("se_unet", channels=(8, 8, 8), dropout=0.4).train()
+    within: list[bool] = []
+    last: list[bool] = []
+    network.encoder[0][0].register_forward_hook(lambda module, inputs, output: within.extend(_silent_channels(output)))
+    network.projection.register_forward_pre_hook(lambda module, inputs: last.extend(_silent_channels(inputs[0])))
+    for _ in range(4):
+        network(torch.randn(1, 1, 6, 6, 6))
+    assert 0.2 < np.mean(within) < 0.6
+    assert not any(last)
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_dropout_does_nothing_at_inference(name: str) -> None:
+    image = torch.randn(1, 1, 7, 6, 5)
+    with_dropout, without = untrained(name, dropout=0.5), untrained(name)
+    with_dropout.load_state_dict(without.state_dict())
+    assert torch.equal(with_dropout(image), without(image))
 
 
 def test_restated_statistics_are_those_of_the_batches() -> None:
     norm = ScaleBatchNorm(1)
-    net = torch.nn.Sequential(norm)
-    batches = [[torch.full((1, 1, 2, 2, 2), value)] for value in (1.0, 4.0)]
-    restate_statistics(net, batches)  # type: ignore[arg-type]
+    batches = [ScaleMaps.on_one_grid(torch.full((1, 1, 2, 2, 2), value), 1) for value in (1.0, 4.0)]
+    restate_statistics(nn.Sequential(norm).eval(), batches)  # type: ignore[arg-type]
     assert norm.running_mean.item() == pytest.approx(2.5)
     assert norm.momentum == 0.1
+    assert not norm.training
 
 
 def test_an_unknown_network_is_refused_by_name() -> None:

@@ -144,6 +144,8 @@ def _blurred_half(maps: Tensor, line: Tensor, open_axis: int | None) -> Tensor:
 class OctaveUp(nn.Module):
     """One octave up by tri-linear interpolation, placed as a stride of 2 left it, onto the grids of another map.
 
+    F'(s, 2k) = F(s, k),   F'(s, 2k + 1) = (F(s, k) + F(s, k + 1)) / 2   along each axis
+
     maps: per scale (batch, channel, ceil(n / 2), ...) -> (batch, channel, n, ...)
     """
 
