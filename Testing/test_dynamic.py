@@ -106,6 +106,18 @@ def test_the_mixture_starts_uniform_and_the_layer_with_one_kernel_is_static(kind
         assert torch.allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "of_scale", "of_place"), [("invariant", False, False), ("scale", True, False), ("local", True, True)]
+)
+def test_the_mixture_depends_on_scale_and_place_as_its_kind_says(
+    kind: ScaleAttentionKind, of_scale: bool, of_place: bool
+) -> None:
+    fine, coarse = dynamic(kind).attention(some_maps(batch=3)).tensors
+    assert (fine[:, :, 0, 0, 0] != coarse[:, :, 0, 0, 0]).any() == of_scale
+    assert fine.shape == (3, 4, *((9, 8, 7) if of_place else (1, 1, 1)))
+    assert not torch.allclose(fine[0], fine[1], atol=1e-3)  # every sample has a mixture of its own
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("path", ["dense", "separable"])
 @pytest.mark.parametrize("bias", [False, True])

@@ -78,6 +78,12 @@ def test_gain_and_offset_are_all_that_normalisation_does_at_inference() -> None:
     assert torch.allclose(found, x * gain.reshape(3, 1, 1, 1) + offset.reshape(3, 1, 1, 1), atol=1e-6)
 
 
+def test_a_channel_that_is_constant_is_normalised_to_its_bias() -> None:
+    norm = ScaleBatchNorm(1)
+    nn.init.constant_(norm.bias, 0.5)
+    assert torch.allclose(norm(maps_of(torch.full((1, 1, 3, 3, 3), 7.0))).tensors[0], torch.tensor(0.5))
+
+
 # Dropout
 
 

@@ -17,7 +17,7 @@ from ScaleEquivSegLib.layers.published_basis import PublishedBasis
 from ScaleEquivSegLib.layers.published_conv import PublishedLiftingConv, PublishedPointwise, PublishedScaleConv
 from ScaleEquivSegLib.layers.published_norm import PublishedBatchNorm
 from ScaleEquivSegLib.networks import build_network
-from ScaleEquivSegLib.networks.published import ChannelDropout, ScaleProjection, load_published_checkpoint
+from ScaleEquivSegLib.networks.published import ChannelDropout, PublishedProjection, load_published_checkpoint
 
 GOLDEN = "SCALEEQUIVSEG_GOLDEN"
 TINY = PublishedBasis(scales=(1.0, 0.9, 0.729))
@@ -192,5 +192,5 @@ def test_dropout_takes_whole_channels_at_all_scales_and_only_in_training() -> No
 
 def test_the_projection_is_over_the_scales() -> None:
     maps = torch.randn(2, 3, 4, 5, 6, 7)
-    assert torch.allclose(ScaleProjection("mean")(maps), torch.stack(maps.unbind(2)).sum(0) / 4)
-    assert torch.equal(ScaleProjection("max")(maps), maps.max(dim=2).values)
+    assert torch.allclose(PublishedProjection("mean")(maps), torch.stack(maps.unbind(2)).sum(0) / 4)
+    assert torch.equal(PublishedProjection("max")(maps), maps.max(dim=2).values)

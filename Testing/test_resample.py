@@ -211,6 +211,15 @@ def test_a_blurred_stride_is_a_gaussian_at_every_second_voxel_with_a_width_for_e
     assert all(torch.allclose(x, torch.tensor(3.0)) for x in constant.tensors)
 
 
+@pytest.mark.parametrize("axis", [2, 3, 4])
+def test_a_wave_that_a_stride_of_two_cannot_carry_is_gone_before_it(axis: int) -> None:
+    wave = torch.ones(1, 1, 14, 14, 14)
+    wave.index_fill_(axis, torch.arange(1, 14, 2), -1.0)  # voxel by voxel up and down
+    (strided,) = BlurredStride()(ScaleMaps.on_one_grid(wave, 1)).tensors
+    assert strided.narrow(axis, 3, 1).abs().max() < 1e-3
+    assert plain_stride(ScaleMaps.on_one_grid(wave, 1)).tensors[0].abs().min() == 1  # the control
+
+
 def test_blurs_for_other_scales_than_the_maps_are_refused() -> None:
     with pytest.raises(ValueError, match="2 blurs do not fit a map of 3 scales"):
         BlurredStride((1.0, 2.0))(ScaleMaps.on_one_grid(torch.zeros(1, 1, 4, 4, 4), 3))
