@@ -367,7 +367,7 @@ def test_an_import_of_the_module_file_by_the_panel_is_refused(sources):
 
 
 def test_an_import_of_a_module_that_does_not_exist_is_refused(sources):
-    broken = with_line(sources, f"{LIBRARY}.cli", "def later():\n    from .nowhere import thing")
+    broken = with_line(sources, f"{LIBRARY}.cli", "def later():\n    from ..nowhere import thing")
     assert_one(upward_imports(broken), f"{LIBRARY}.nowhere, which does not exist")
 
 

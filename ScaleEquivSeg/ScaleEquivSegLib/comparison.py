@@ -4,7 +4,7 @@ Masks and labels are arrays (k, j, i); distances are in millimetres."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -28,6 +28,22 @@ class Agreement(IntEnum):
     BOTH = 3
     OTHER_CLASS = 4
     """Both have found something there, but not the same."""
+
+
+_TISSUE = {"category": ("85756007", "SCT", "Tissue"), "type": ("85756007", "SCT", "Tissue")}
+_COLORS = ((230, 159, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167))
+"""Told apart by the colour-blind, too (Okabe and Ito)."""
+
+
+def _map_labels(*names: str) -> tuple[Label, ...]:
+    return tuple(
+        Label(value, name, color, _TISSUE) for value, (name, color) in enumerate(zip(names, _COLORS, strict=True), 1)
+    )
+
+
+AGREEMENT_LABELS = _map_labels("Only A", "Only B", "Both", "Different classes")
+ERROR_LABELS = _map_labels("False positive", "False negative", "True positive", "Wrong class")
+"""What the values of an agreement map mean if B is the reference."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +180,26 @@ def mean_hd95(values: Iterable[float], geometry: Geometry) -> float:
     return sum(finite) / len(finite) if finite else math.nan
 
 
+def means(classes: Iterable[ClassAgreement], geometry: Geometry) -> dict[str, float]:
+    """Means of all figures over classes."""
+    rows = list(classes)
+    return {
+        "dice": float(np.mean([row.dice for row in rows])),
+        "hd95": mean_hd95([row.hd95 for row in rows], geometry),
+        "surface_dice": float(np.mean([row.surface_dice for row in rows])),
+    }
+
+
+def figures(classes: Mapping[str, ClassAgreement], geometry: Geometry) -> dict[str, float]:
+    """All figures of all classes and their means, flat: `dice.Head`, `hd95.mean`, ..."""
+    flat: dict[str, float] = {}
+    for name, row in classes.items():
+        flat |= {f"dice.{name}": row.dice, f"hd95.{name}": row.hd95, f"surface_dice.{name}": row.surface_dice}
+    if classes:
+        flat |= {f"{key}.mean": value for key, value in means(classes.values(), geometry).items()}
+    return flat
+
+
 def agreement_map(a: Volume, b: Volume, value: int | None = None) -> Volume:
     """Where A and B have a class, as `Agreement` (uint8); any class without a value."""
     check_same_grid(a, b)
@@ -186,6 +222,17 @@ def confusion_matrix(found: Volume, reference: Volume, values: Iterable[int]) ->
     )
 
 
+def confusion_figures(found: Volume, reference: Volume, names: Mapping[int, str]) -> dict[str, float]:
+    """The confusion matrix, flat: `confusion.CLASS OF THE REFERENCE.CLASS FOUND` in voxels."""
+    matrix = confusion_matrix(found, reference, names)
+    titles = ["background", *names.values()]
+    return {
+        f"confusion.{row}.{column}": float(matrix[i, j])
+        for i, row in enumerate(titles)
+        for j, column in enumerate(titles)
+    }
+
+
 def disagreement_regions(a: Volume, b: Volume) -> list[Region]:
     """Connected pieces in which two segmentations differ, the largest first; corners connect."""
     check_same_grid(a, b)
@@ -202,3 +249,12 @@ def disagreement_regions(a: Volume, b: Volume) -> list[Region]:
         Region(int(voxels[n]), int(voxels[n]) * ml, (float(centres[n, 0]), float(centres[n, 1]), float(centres[n, 2])))
         for n in np.argsort(-voxels, kind="stable")
     ]
+
+
+def region_figures(regions: Sequence[Region], most: int) -> dict[str, float]:
+    """How many regions there are and in all how large, and the largest ones, flat."""
+    flat = {"disagreement_regions": float(len(regions)), "disagreement_ml": sum(region.ml for region in regions)}
+    for number, region in enumerate(regions[:most], 1):
+        flat |= {f"region.{number}.ml": region.ml, f"region.{number}.voxels": float(region.voxels)}
+        flat |= {f"region.{number}.{axis}": x for axis, x in zip("ras", region.centre, strict=True)}
+    return flat
