@@ -139,6 +139,7 @@ def test_a_confusion_matrix_counts_the_reference_along_rows() -> None:
     found = confusion_matrix(A, B, [1, 2])
     assert found.tolist() == [[1, 1, 1], [1, 1, 0], [0, 1, 2]]
     assert np.array_equal(confusion_matrix(B, A, [1, 2]), found.T)
+    assert confusion_matrix(A, B, [2]).tolist() == [[1, 1], [0, 2]]  # voxels of other classes count nowhere
 
 
 def oblique() -> Geometry:

@@ -217,9 +217,13 @@ def confusion_matrix(found: Volume, reference: Volume, values: Iterable[int]) ->
     """Voxels by class of the reference (rows) and class found (columns): the background first, then some values."""
     check_same_grid(found, reference)
     chosen = [0, *values]
-    return np.array(
-        [[int(((reference.array == row) & (found.array == column)).sum()) for column in chosen] for row in chosen]
-    )
+    count = len(chosen) + 1  # the last takes all other values
+    position = np.full(1 + max(*chosen, int(found.array.max()), int(reference.array.max())), count - 1)
+    position[chosen] = np.arange(count - 1)
+    matrix = np.zeros(count**2, np.int64)
+    for true, seen in zip(reference.array, found.array, strict=True):  # a plane at a time, as indices take much memory
+        matrix += np.bincount((position[true] * count + position[seen]).ravel(), minlength=count**2)
+    return matrix.reshape(count, count)[:-1, :-1]
 
 
 def confusion_figures(found: Volume, reference: Volume, names: Mapping[int, str]) -> dict[str, float]:
