@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from ScaleEquivSegLib import segmentation
+from ScaleEquivSegLib.bundles import bundled_models
 from ScaleEquivSegLib.cli import main
-from ScaleEquivSegLib.volume import read_volume
+from ScaleEquivSegLib.cli.segment import PRECISIONS
+from ScaleEquivSegLib.comparison import agreement_map, dice, disagreement_regions, hausdorff95, surface_distances
+from ScaleEquivSegLib.errors import UnsuitableVolume
+from ScaleEquivSegLib.labelmap import read_labelmap
+from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, read_volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +67,22 @@ def test_nothing_is_overwritten_unless_asked(folder: Path, tmp_path: Path) -> No
     assert main(["phantom", str(folder)]) == 7
 
 
+@pytest.mark.parametrize("command", ["segment", "compare", "scale-sweep"])
+def test_a_report_that_exists_is_replaced_only_when_asked(folder: Path, tmp_path: Path, command: str) -> None:
+    report = tmp_path / "report.json"
+    report.write_text("mine")
+    image, labels = (str(folder / kind / "phantom_000005.nrrd") for kind in ("images", "labels"))
+    arguments = {
+        "segment": [image, "-o", str(tmp_path / "out.nrrd"), "--bundle", "phantom-unet"],
+        "compare": [labels, labels],
+        "scale-sweep": [image, "--bundle", "phantom-unet", "--scales", "1"],
+    }[command]
+    assert main([command, *arguments, "--json", str(report)]) == 7
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+    assert main([command, *arguments, "--json", str(report), "--overwrite"]) == 0
+    assert json.loads(report.read_text())
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -97,7 +122,18 @@ def test_models_are_listed_with_those_refused(tmp_path: Path, capsys: pytest.Cap
     assert len(report["refused"]) == 1
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["models", "list", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["segment", "--help"],
+        ["compare", "--help"],
+        ["scale-sweep", "--help"],
+        ["models", "list", "--help"],
+        ["models", "check", "--help"],
+        ["--version"],
+    ],
+)
 def test_help_is_there_for_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_of:
         main(arguments)
@@ -112,6 +148,14 @@ def test_help_is_there_for_every_command(arguments: list[str], capsys: pytest.Ca
         ["phantom", "x", "--count", "0"],
         ["phantom", "x", "--seed", "-1"],
         ["phantom", "x", "--scale", "nan"],
+        ["compare", "a.nrrd"],
+        ["compare", "a.nrrd", "b.nrrd", "--tolerance", "0"],
+        ["scale-sweep", "a.nrrd"],
+        ["scale-sweep", "a.nrrd", "--bundle", "x", "--scales", ""],
+        ["scale-sweep", "a.nrrd", "--bundle", "x", "--scales", "1,-2"],
+        ["segment", "a.nrrd", "-o", "o.nrrd", "--bundle", "x", "--precision", "int8"],
+        ["segment", "a.nrrd", "-o", "o.nrrd", "--bundle", "x", "--slab", "0"],
+        ["models", "check"],
     ],
 )
 def test_a_wrong_option_is_wrong_usage(arguments: list[str]) -> None:
@@ -123,3 +167,189 @@ def test_a_wrong_option_is_wrong_usage(arguments: list[str]) -> None:
 def test_a_report_that_cannot_be_written_has_its_exit_code(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert main(["models", "list", "--json", str(tmp_path / "file" / "list.json")]) == 8
+
+
+def test_the_slab_changes_no_label_and_the_precision_reaches_the_engine(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert segment(folder, tmp_path / "whole.nrrd") == 0
+    assert segment(folder, tmp_path / "slabs.nrrd", "--slab", "3") == 0
+    whole, slabs = (read_volume(tmp_path / f"{name}.nrrd").array for name in ("whole", "slabs"))
+    assert np.array_equal(whole, slabs)
+
+    used: list[segmentation.Settings] = []
+
+    def spy(channels: object, model: object, settings: segmentation.Settings, progress: object) -> None:
+        used.append(settings)
+        raise UnsuitableVolume("enough")
+
+    monkeypatch.setattr(segmentation, "segment", spy)
+    assert segment(folder, tmp_path / "o.nrrd", "--slab", "5", "--precision", "bfloat16") == 4
+    assert used == [segmentation.Settings(device="cpu", slab=5, precision="bfloat16")]
+    assert get_args(segmentation.Precision) == PRECISIONS
+
+
+@pytest.fixture(scope="module")
+def both(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
+    """The segmentation of a phantom by each network, and its labels."""
+    outputs = tmp_path_factory.mktemp("both")
+    image = str(folder / "images" / "phantom_000005.nrrd")
+    found = []
+    for bundle in ("phantom-se_unet", "phantom-unet"):
+        found.append(str(outputs / f"{bundle}.seg.nrrd"))
+        assert main(["segment", image, "-o", found[-1], "--bundle", bundle, "--device", "cpu"]) == 0
+    return found[0], found[1], str(folder / "labels" / "phantom_000005.nrrd")
+
+
+def test_two_segmentations_are_compared_class_by_class(
+    both: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, shown = tmp_path / "figures.json", tmp_path / "map.seg.nrrd"
+    assert main(["compare", both[0], both[1], "--json", str(table), "-o", str(shown)]) == 0
+    figures = json.loads(table.read_text())
+    a, b = (read_volume(Path(path)) for path in both[:2])
+    for value, name in ((1, "Head"), (2, "Body")):
+        in_a, in_b = a.array == value, b.array == value
+        assert figures[f"dice.{name}"] == pytest.approx(dice(in_a, in_b))
+        assert figures[f"ml.{name}.a"] == pytest.approx(in_a.sum() / 1000)
+        assert figures[f"ml.{name}.b"] == pytest.approx(in_b.sum() / 1000)
+        distances = surface_distances(in_a, in_b, a.geometry.spacing)
+        assert figures[f"hd95.{name}"] == pytest.approx(hausdorff95(*distances))
+    assert figures["disagreement_regions"] == len(disagreement_regions(a, b)) > 0
+    assert figures["disagreement_ml"] == pytest.approx((a.array != b.array).sum() / 1000)
+
+    found = read_labelmap(shown)
+    assert found.names == {1: "Only A", 2: "Only B", 3: "Both", 4: "Different classes"}
+    assert np.array_equal(found.volume.array, agreement_map(a, b).array)
+    assert found.volume.geometry.agrees_with(a.geometry)
+    out = capsys.readouterr().out
+    assert f"{figures['dice.Head']:.4f}" in out
+    assert f"{figures['hd95.Body']:.2f}" in out
+
+
+def test_a_reference_turns_the_comparison_into_errors_of_each(both: tuple[str, str, str], tmp_path: Path) -> None:
+    table, shown = tmp_path / "figures.json", tmp_path / "map.seg.nrrd"
+    arguments = ["compare", both[0], both[1], "--reference", both[2], "--json", str(table), "-o", str(shown)]
+    assert main([*arguments, "--label", "Body"]) == 0
+    figures = json.loads(table.read_text())
+    a, b, reference = (read_volume(Path(path)) for path in both)
+    for one, volume in (("a", a), ("b", b)):
+        assert figures[f"{one}.dice.Head"] == pytest.approx(dice(volume.array == 1, reference.array == 1))
+        missed = (volume.array == 0) & (reference.array == 2)
+        assert figures[f"{one}.confusion.Body.background"] == missed.sum()
+        errors = read_labelmap(tmp_path / f"map.{one}.seg.nrrd")
+        assert errors.names == {1: "False positive", 2: "False negative", 3: "True positive", 4: "Wrong class"}
+        assert np.array_equal(errors.volume.array == 2, (volume.array != 2) & (reference.array == 2))
+        assert np.array_equal(errors.volume.array == 1, (volume.array == 2) & (reference.array != 2))
+    assert figures["ml.Body.reference"] == pytest.approx((reference.array == 2).sum() / 1000)
+    assert main([*arguments[:-2], "-o", str(tmp_path / "map.seg.nrrd"), "--overwrite", "--label", "Tail"]) == 4
+
+
+def test_no_map_is_written_over_another(both: tuple[str, str, str], tmp_path: Path) -> None:
+    (tmp_path / "map.b.seg.nrrd").write_text("mine")
+    arguments = ["compare", both[0], both[1], "--reference", both[2], "-o", str(tmp_path / "map.seg.nrrd")]
+    assert main(arguments) == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["map.b.seg.nrrd"]
+    assert main([*arguments[:-1], str(tmp_path / "map.mhd")]) == 8
+
+
+def test_a_class_that_one_has_missed_is_null_in_the_report(tmp_path: Path) -> None:
+    geometry = make_geometry((6, 5, 4), (1, 1, 1), np.eye(3), (0, 0, 0))
+    for name, value in (("empty", 0), ("full", 1)):
+        write_volume(Volume(np.full((4, 5, 6), value, np.uint8), geometry), tmp_path / f"{name}.nrrd")
+    table = tmp_path / "figures.json"
+    assert main(["compare", str(tmp_path / "empty.nrrd"), str(tmp_path / "full.nrrd"), "--json", str(table)]) == 0
+    figures = json.loads(table.read_text(), parse_constant=pytest.fail)
+    assert figures["hd95.1"] is None
+    assert figures["hd95.mean"] == pytest.approx(77**0.5)
+    assert figures["dice.1"] == 0
+
+
+def test_a_bundle_names_the_classes_of_files_without_names(both: tuple[str, str, str], tmp_path: Path) -> None:
+    table = tmp_path / "figures.json"
+    arguments = ["compare", both[2], both[2], "--json", str(table)]
+    assert main(arguments) == 0
+    assert json.loads(table.read_text())["dice.1"] == 1
+    assert main([*arguments, "--bundle", "phantom-unet", "--overwrite"]) == 0
+    assert json.loads(table.read_text())["dice.Head"] == 1
+
+
+def test_segmentations_on_different_grids_are_refused_by_name(
+    both: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = read_volume(Path(both[2]))
+    moved = labels.geometry.ijk_to_ras.copy()
+    moved[2, 3] += 0.5
+    other = tmp_path / "moved.nrrd"
+    write_volume(Volume(labels.array, Geometry(labels.array.shape, moved)), other)
+    assert main(["compare", both[0], str(other)]) == 4
+    message = capsys.readouterr().err
+    assert "different grids" in message
+    assert both[0] in message
+    assert str(other) in message
+    assert main(["compare", both[0], both[1], "--reference", str(other)]) == 4
+    image = both[2].replace("labels", "images")
+    assert main(["scale-sweep", image, "--bundle", "phantom-unet", "--reference", str(other)]) == 4
+
+
+def test_an_image_is_not_compared_as_if_it_were_labels(
+    both: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", both[0], both[2].replace("labels", "images")]) == 4
+    assert "pick a segmentation" in capsys.readouterr().err.lower()
+
+
+def test_a_sweep_of_two_bundles_is_a_table_with_dice_one_where_nothing_is_rescaled(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, reference = (str(folder / kind / "phantom_000005.nrrd") for kind in ("images", "labels"))
+    arguments = ["scale-sweep", image, "--bundle", "phantom-se_unet", "--bundle", "phantom-unet", "--device", "cpu"]
+    arguments += ["--scales", "0.5,1", "--csv", str(tmp_path / "t.csv"), "--json", str(tmp_path / "t.json")]
+    assert main([*arguments, "--reference", reference]) == 0
+    figures = json.loads((tmp_path / "t.json").read_text())
+    with (tmp_path / "t.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["bundle"], row["scale"], row["label"]) for row in rows] == [
+        (bundle, scale, label)
+        for bundle in ("phantom-se_unet", "phantom-unet")
+        for scale in ("0.5", "1")
+        for label in ("Head", "Body")
+    ]
+    for row in rows:
+        for key in ("dice_with_itself", "dice_with_reference"):
+            assert figures[f"{row['bundle']}.{key}.{row['label']}@{row['scale']}"] == float(row[key])
+    for bundle in ("phantom-se_unet", "phantom-unet"):
+        assert figures[f"{bundle}.dice_with_itself@1"] == 1
+        assert figures[f"{bundle}.dice_with_itself@0.5"] < 1
+        assert segment(folder, tmp_path / f"{bundle}.nrrd", "--bundle", bundle) == 0
+        found, wanted = read_volume(tmp_path / f"{bundle}.nrrd"), read_volume(Path(reference))
+        mean = np.mean([dice(found.array == value, wanted.array == value) for value in (1, 2)])
+        assert figures[f"{bundle}.dice_with_reference@1"] == pytest.approx(mean)
+    assert "x0.5" in capsys.readouterr().out
+
+
+def test_a_bundle_is_swept_once(folder: Path) -> None:
+    image = str(folder / "images" / "phantom_000005.nrrd")
+    assert main(["scale-sweep", image, "--bundle", "phantom-unet", "--bundle", "phantom-unet"]) == 5
+
+
+def test_models_are_checked_down_to_their_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = bundled_models() / "phantom-unet"
+    assert main(["models", "check", str(good)]) == 0
+    assert f"good: {good}" in capsys.readouterr().out
+
+    for name in ("damaged", "foreign", "whole"):
+        shutil.copytree(good, tmp_path / name)
+    with (tmp_path / "damaged" / "weights.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"x")
+    card = json.loads((tmp_path / "foreign" / "card.json").read_text())
+    card["network"]["arguments"]["classes"] = 7
+    (tmp_path / "foreign" / "card.json").write_text(json.dumps(card))
+    assert main(["models", "check", str(tmp_path), "--json", str(tmp_path / "verdicts.json")]) == 5
+    verdicts = {Path(k).name: v for k, v in json.loads((tmp_path / "verdicts.json").read_text()).items()}
+    assert "sha256" in verdicts["damaged"]
+    assert "cannot be loaded" in verdicts["foreign"]
+    assert verdicts["whole"] == ""
+    assert "2 of 3" in capsys.readouterr().err
+    assert main(["models", "check", str(tmp_path / "nothing")]) == 5

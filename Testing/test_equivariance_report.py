@@ -13,13 +13,14 @@ import torch
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.networks import UNet
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import load_model
 from ScaleEquivSegLib.volume import write_volume
 from training import equivariance
 from training.__main__ import main
 from training.ablation import VARIANTS, CutJet, ablate, turned_residual
 from training.equivariance import correlations, image_source, layer_figures, moved_axis, random_source, trace
-from training.equivariance_report import dice_with_itself, magnified, magnified_labels, untrained
+from training.equivariance_report import dice_with_itself, untrained
 from training.fields import correlation, field, relative_difference
 
 

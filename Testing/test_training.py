@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from ScaleEquivSegLib.bundles import read_bundle
+from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance
 from ScaleEquivSegLib.networks import UNet, build_network
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Settings, load_model, segment
+from ScaleEquivSegLib.volume import read_volume, write_volume
+from training.__main__ import main
 from training.config import FitConfig, load_config
 from training.evaluate import evaluate
 from training.fit import fit
@@ -76,6 +79,32 @@ def test_every_network_can_be_trained_and_run_as_a_bundle(name: str, tmp_path: P
     model = load_model(read_bundle(tmp_path / "bundle"))
     phantom = make_phantom(PhantomSpec(seed=1, size=(30, 24, 20)))
     assert segment(phantom.channels, model, Settings("cpu")).labels.array.shape == (20, 24, 30)
+
+
+def test_a_bundle_is_measured_at_several_scales_each_on_its_own_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line(["phantom", str(tmp_path / "data"), "--seed", "200000", "--size", "48", "48", "48"]) == 0
+    bundle, table = bundled_models() / "phantom-se_unet", tmp_path / "figures.json"
+    arguments = ["evaluate", "--bundle", bundle, "--data", tmp_path / "data", "--scales", "0.5,1,1.5", "--json", table]
+    monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
+    main()
+    figures = json.loads(table.read_text())
+    names = [f"{metric}.{label}" for metric in ("dice", "hd95") for label in ("mean", "Head", "Body")]
+    names.append("dice.worst_case")
+    assert set(figures) == {"cases", *(f"{name}@{scale}" for name in names for scale in ("0.5", "1", "1.5"))}
+    assert "x0.5" in capsys.readouterr().out
+
+    # What the table says at x1.5 is what one gets by magnifying the files beforehand.
+    for kind in ("images", "labels"):
+        path = tmp_path / "data" / kind / "phantom_200000.nrrd"
+        volume = read_volume(path)
+        write_volume(magnified(volume, 1.5) if kind == "images" else magnified_labels(volume, 1.5, 2), path)
+    again = evaluate(bundle, tmp_path / "data", None)
+    for name in names:
+        assert again[f"{name}@1"] == pytest.approx(figures[f"{name}@1.5"], abs=1e-6)
+    assert again["hd95.mean@1"] != pytest.approx(figures["hd95.mean@1"])
+    assert 0 < figures["hd95.mean@1"] < 10
 
 
 def test_a_fit_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ def main() -> None:
     evaluate.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
     evaluate.add_argument("--data", type=Path, required=True, help="holds images/, labels/ and cases.csv")
     evaluate.add_argument("--split", help="only the cases of this split")
+    evaluate.add_argument(
+        "--scales", type=_scales, default=(1.0,), help="magnify cases by these factors, e.g. 0.5,1,2 (default: 1)"
+    )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     evaluate.set_defaults(command=_evaluate)
 
@@ -55,6 +58,13 @@ def main() -> None:
     options.command(options)
 
 
+def _scales(text: str) -> tuple[float, ...]:
+    scales = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    if not all(0 < scale < float("inf") for scale in scales):
+        raise argparse.ArgumentTypeError(f"{text} has a scale that is not positive")
+    return scales
+
+
 def _fit(options: argparse.Namespace) -> None:
     # Lightning and MONAI take seconds to import: --help answers without them.
     from .config import load_config
@@ -69,7 +79,7 @@ def _fit(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from .evaluate import evaluate
 
-    figures = evaluate(options.bundle, options.data, options.split)
+    figures = evaluate(options.bundle, options.data, options.split, options.scales)
     _print_figures(figures, options.json)
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ScaleEquivSegLib.bundles import read_bundle
-from ScaleEquivSegLib.comparison import dice_per_label
 from ScaleEquivSegLib.networks import UNet, build_network
 from ScaleEquivSegLib.networks.unet import restate_statistics
-from ScaleEquivSegLib.segmentation import Model, load_model, segment, working_image
-from ScaleEquivSegLib.volume import Geometry, Volume, read_volume, resample
+from ScaleEquivSegLib.scale_sweep import scale_sweep
+from ScaleEquivSegLib.segmentation import Model, load_model, working_image
+from ScaleEquivSegLib.volume import Volume, read_volume
 
 from .equivariance import (
     SCALES,
@@ -99,39 +99,10 @@ def bundle_source(model: Model, volume: Volume) -> Source:
 
 def dice_with_itself(model: Model, volume: Volume, scales: Sequence[float]) -> Figures:
     """Mean Dice over the classes of segment(rescaled image) with rescaled segment(image)."""
-    labels = segment([volume], model).labels
-    figures = {}
-    for scale in scales:
-        found = segment([magnified(volume, scale)], model).labels
-        wanted = magnified_labels(labels, scale, len(model.bundle.labels))
-        figures[f"dice_with_itself@{scale:g}"] = float(
-            np.mean(list(dice_per_label(found, wanted, model.bundle.labels).values()))
-        )
-    return figures
-
-
-def magnified(volume: Volume, scale: float) -> Volume:
-    """The volume with its contents larger by a factor, in voxels of the same size."""
-    source = volume.geometry
-    shape = tuple(max(1, round(n * scale)) for n in source.shape)
-    centre = source.to_ras((source.size - 1) / 2)
-
-    def grid(spacing: float) -> Geometry:
-        matrix = np.eye(4)
-        matrix[:3, :3] = source.ijk_to_ras[:3, :3] * spacing
-        matrix[:3, 3] = centre - matrix[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
-        return Geometry((shape[0], shape[1], shape[2]), matrix)
-
-    return Volume(resample(volume, grid(1 / scale)).array, grid(1.0))
-
-
-def magnified_labels(labels: Volume, scale: float, classes: int) -> Volume:
-    """Labels magnified like `magnified`: each class as a mask, then the largest."""
-    one_hot = [
-        magnified(Volume((labels.array == value).astype(np.float32), labels.geometry), scale)
-        for value in range(classes + 1)
-    ]
-    return Volume(np.stack([mask.array for mask in one_hot]).argmax(0).astype(np.uint8), one_hot[0].geometry)
+    return {
+        f"dice_with_itself@{at.scale:g}": float(np.mean(list(at.with_itself.values())))
+        for at in scale_sweep([volume], model, scales)
+    }
 
 
 def draw_untrained(path: Path, names: Sequence[str], image: Path | None = None, seed: int = 0) -> None:

@@ -3,34 +3,67 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ScaleEquivSegLib.bundles import read_bundle
-from ScaleEquivSegLib.comparison import dice_per_label
-from ScaleEquivSegLib.segmentation import load_model, segment
-from ScaleEquivSegLib.volume import read_volume
+from ScaleEquivSegLib.comparison import compare_classes, mean_hd95
+from ScaleEquivSegLib.scaling import magnified, magnified_labels
+from ScaleEquivSegLib.segmentation import Model, load_model, segment
+from ScaleEquivSegLib.volume import Volume, read_volume
 
 
-def evaluate(bundle_folder: Path, data: Path, split: str | None) -> dict[str, float]:
-    """Mean Dice per label and over all over the cases of a folder with images/, labels/ and cases.csv."""
+def evaluate(bundle_folder: Path, data: Path, split: str | None, scales: Sequence[float] = (1.0,)) -> dict[str, float]:
+    """Mean Dice and HD95 per label and over all, over the cases of a folder with images/, labels/ and cases.csv.
+
+    At every scale image and labels are magnified alike and measured on the magnified grid, so distances grow with it.
+    """
     model = load_model(read_bundle(bundle_folder))
-    rows = []
+    rows: dict[float, list[_Row]] = {scale: [] for scale in scales}
     for image, label in _cases(data, split):
-        result = segment([read_volume(image)], model)
-        rows.append(dice_per_label(result.labels, read_volume(label), model.bundle.labels))
-    if not rows:
+        volume, wanted = read_volume(image), read_volume(label)
+        for scale in scales:
+            rows[scale].append(_measure(model, volume, wanted, scale))
+    cases = len(rows[scales[0]])
+    if not cases:
         raise ValueError(f"{data} has no case{f' of split {split!r}' if split else ''}")
-    names = list(rows[0])
-    means = {name: float(np.mean([row[name] for row in rows])) for name in names}
-    worst = min(float(np.mean(list(row.values()))) for row in rows)
+    figures = {"cases": float(cases)}
+    for scale in scales:
+        figures |= {f"{key}@{scale:g}": value for key, value in _summary(rows[scale]).items()}
+    return figures
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A case at a scale: Dice and HD95 by class."""
+
+    dice: Mapping[str, float]
+    hd95: Mapping[str, float]
+
+
+def _measure(model: Model, volume: Volume, wanted: Volume, scale: float) -> _Row:
+    labels = model.bundle.labels
+    found = segment([magnified(volume, scale)], model).labels
+    reference = magnified_labels(wanted, scale, len(labels))
+    classes = compare_classes(found, reference, {label.value: label.name for label in labels})
+    return _Row(
+        {name: of_class.dice for name, of_class in classes.items()},
+        {name: mean_hd95([of_class.hd95], found.geometry) for name, of_class in classes.items()},
+    )
+
+
+def _summary(rows: Sequence[_Row]) -> dict[str, float]:
+    dice = {name: float(np.mean([row.dice[name] for row in rows])) for name in rows[0].dice}
+    hd95 = {name: float(np.mean([row.hd95[name] for row in rows])) for name in rows[0].hd95}
     return {
-        "cases": float(len(rows)),
-        "dice.mean@1": float(np.mean(list(means.values()))),
-        "dice.worst_case@1": worst,
-        **{f"dice.{name}@1": value for name, value in means.items()},
+        "dice.mean": float(np.mean(list(dice.values()))),
+        "dice.worst_case": min(float(np.mean(list(row.dice.values()))) for row in rows),
+        **{f"dice.{name}": value for name, value in dice.items()},
+        "hd95.mean": float(np.mean(list(hd95.values()))),
+        **{f"hd95.{name}": value for name, value in hd95.items()},
     }
 
 

@@ -1,0 +1,48 @@
+"""The command line: one module per command, the exit codes here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from .. import __version__
+from ..errors import SegmentationError
+from .compare import add_compare
+from .console import EXIT_CODES
+from .models import add_models
+from .phantom import add_phantom
+from .scale_sweep import add_scale_sweep
+from .segment import add_segment
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], None] = options.command
+    try:
+        command(options)
+    except SegmentationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; no unfinished file was left", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scaleequivseg",
+        description="Segment 3D volumes with scale-equivariant networks. For research use only.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ScaleEquivSeg {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_segment(commands)
+    add_compare(commands)
+    add_scale_sweep(commands)
+    add_phantom(commands)
+    add_models(commands)
+    return parser

@@ -1,0 +1,140 @@
+"""`scale-sweep`: what networks find when the anatomy is larger or smaller, as a table of Dice against scale."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..bundles import Bundle
+from ..comparison import check_same_grid
+from ..errors import BadBundle
+from ..labelmap import in_common_classes, read_labelmap
+from ..volume import Volume, read_volume
+from .console import (
+    EXIT_CODES,
+    ProgressBar,
+    bundle_named,
+    positive,
+    print_table,
+    refuse_existing,
+    write_csv,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from ..scale_sweep import AtScale
+
+SCALES = "0.5,0.7,1,1.4,2"
+
+
+def add_scale_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The options of `scale-sweep`."""
+    parser = commands.add_parser(
+        "scale-sweep",
+        help="segment a volume at several scales",
+        description="Magnify a volume, segment it, and compare with the magnified segmentation of the volume as it is.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="the volume; one file per channel, in the card's order",
+    )
+    parser.add_argument(
+        "--bundle", action="append", required=True, help="a bundle's folder or name; again for another to compare"
+    )
+    parser.add_argument("--scales", type=_scales, default=SCALES, help=f"comma-separated (default: {SCALES})")
+    parser.add_argument("--reference", type=Path, metavar="LABELS", help="also compare with these, magnified")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row per bundle, scale and class here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    parser.set_defaults(command=_scale_sweep)
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    number = positive(float)
+    return tuple(dict.fromkeys(number(part) for part in text.split(",")))
+
+
+def _scale_sweep(options: argparse.Namespace) -> None:
+    refuse_existing([options.csv, options.json], options.overwrite)
+    bundles = [bundle_named(text) for text in options.bundle]
+    if len({bundle.name for bundle in bundles}) < len(bundles):
+        raise BadBundle("Two bundles have the same name, which their figures go by; sweep them one after the other.")
+    channels = [read_volume(path) for path in options.images]
+    references = {bundle.name: _reference(options.reference, channels[0], bundle) for bundle in bundles}
+    # torch takes seconds to import, and wrong arguments are found without it.
+    from ..scale_sweep import scale_sweep
+    from ..segmentation import Settings, load_model
+
+    bar, settings = ProgressBar(), Settings(device=options.device)
+    sweeps = {
+        model.bundle.name: scale_sweep(
+            channels, model, options.scales, references[model.bundle.name], settings, bar.update
+        )
+        for model in [load_model(bundle) for bundle in bundles]
+    }
+    bar.close()
+    print_table(
+        [
+            ("Dice with", *(f"x{scale:g}" for scale in options.scales)),
+            *((name, *(f"{value:.4f}" for value in row)) for name, row in _curves(sweeps).items()),
+        ],
+        numbers=True,
+    )
+    if options.csv:
+        write_csv(_rows(sweeps), options.csv)
+    if options.json:
+        write_json(
+            {
+                f"{name}@{scale:g}": value
+                for name, row in _curves(sweeps).items()
+                for scale, value in zip(options.scales, row, strict=True)
+            },
+            options.json,
+        )
+
+
+def _reference(path: Path | None, volume: Volume, bundle: Bundle) -> Volume | None:
+    """Reference labels, counted as a bundle counts its classes."""
+    if path is None:
+        return None
+    labelmap = read_labelmap(path)
+    check_same_grid(volume, labelmap.volume, "the image", str(path))
+    (labels,), _ = in_common_classes([labelmap], {label.value: label.name for label in bundle.labels})
+    return labels
+
+
+def _curves(sweeps: Mapping[str, Sequence[AtScale]]) -> dict[str, list[float]]:
+    """Dice along the scales: per bundle and class, and the mean of its classes."""
+    curves: dict[str, list[float]] = {}
+    for bundle, sweep in sweeps.items():
+        for key, dices in (
+            ("dice_with_itself", [at.with_itself for at in sweep]),
+            ("dice_with_reference", [at.with_reference for at in sweep if at.with_reference is not None]),
+        ):
+            if dices:
+                curves[f"{bundle}.{key}"] = [sum(dice.values()) / len(dice) for dice in dices]
+                for label in dices[0]:
+                    curves[f"{bundle}.{key}.{label}"] = [dice[label] for dice in dices]
+    return curves
+
+
+def _rows(sweeps: Mapping[str, Sequence[AtScale]]) -> Iterator[tuple[object, ...]]:
+    yield ("bundle", "scale", "label", "dice_with_itself", "dice_with_reference")
+    for bundle, sweep in sweeps.items():
+        for at in sweep:
+            for label, dice in at.with_itself.items():
+                yield (
+                    bundle,
+                    f"{at.scale:g}",
+                    label,
+                    dice,
+                    "" if at.with_reference is None else at.with_reference[label],
+                )
