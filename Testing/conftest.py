@@ -10,11 +10,15 @@ slicerhost.start()
 
 
 @pytest.fixture
-def seeded() -> None:
-    """The same random numbers in every run."""
+def seeded() -> Iterator[None]:
+    """The same random numbers in every run, on one thread: maps this small only wait for a second one."""
     import torch
 
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from untrained import UNETS, untrained
 
+pytestmark = pytest.mark.usefixtures("seeded")
+
 SMALL = {"channels": (2, 4)}
 """Every operation is traced, and tracing takes a second for a hundred of them."""
 
