@@ -289,7 +289,9 @@ def test_segmentations_on_different_grids_are_refused_by_name(
     assert str(other) in message
     assert main(["compare", both[0], both[1], "--reference", str(other)]) == 4
     image = both[2].replace("labels", "images")
+    capsys.readouterr()
     assert main(["scale-sweep", image, "--bundle", "phantom-unet", "--reference", str(other)]) == 4
+    assert str(other) in capsys.readouterr().err
 
 
 def test_an_image_is_not_compared_as_if_it_were_labels(
