@@ -47,6 +47,8 @@ class UNet(SegmentationNetwork):
         self.down: Any = BlurredStride()
         self.up = OctaveUp()
         before = [in_channels, *channels[:-1]]
+        if len(channels) < 2:
+            raise ValueError(f"channels {list(channels)} must be two or more: one for each stage")
         self.encoder = nn.ModuleList(
             nn.Sequential(ConvBlock(conv, i, o, dropout), ConvBlock(conv, o, o, dropout))
             for i, o in zip(before, channels, strict=True)
@@ -82,7 +84,8 @@ class UNet(SegmentationNetwork):
     @property
     def widest(self) -> int:
         """The number of channels that a convolution makes at the image's own resolution."""
-        return int(self.decoder[0].conv.width if self.decoder else self.encoder[0][1].conv.width)  # type: ignore
+        width: int = self.milestones()[0].conv.width
+        return width
 
     def milestones(self) -> list[ConvBlock]:
         return [m for m in self.modules() if isinstance(m, ConvBlock)]
