@@ -39,7 +39,7 @@ def test_an_exported_network_scores_other_images_as_the_network_does(name: str) 
 
 @pytest.mark.parametrize("path", ["dense", "separable"])
 def test_a_network_is_exported_on_either_path(path: str) -> None:
-    network = untrained("se_unet", scales=1, channels=(2,))
+    network = untrained("se_unet", scales=1, channels=(2, 2))
     for block in network.milestones():
         block.conv.path = path
     exported = torch.export.export(network, (an_image(0),)).module()
@@ -48,6 +48,6 @@ def test_a_network_is_exported_on_either_path(path: str) -> None:
 
 @pytest.mark.parametrize("attention", ["invariant", "scale"])
 def test_an_exported_network_chooses_its_kernels_for_the_image_it_is_given(attention: str) -> None:
-    network = untrained("dynamic_se_unet", scales=1, channels=(2,), attention=attention)
+    network = untrained("dynamic_se_unet", scales=1, channels=(2, 2), attention=attention)
     exported = torch.export.export(network, (an_image(0),)).module()
     assert torch.allclose(exported(an_image(1)), network(an_image(1)), atol=1e-5)
