@@ -42,6 +42,7 @@ WIDGETS = SCENE | {"qt", "ctk"}
 ROOMS = (
     Room((LIBRARY,)),
     Room(("errors",)),
+    Room(("headers", "dicom", "reading"), READING),
     Room(("layers",), COMPUTING),
     Room(("networks",), COMPUTING),
     Room(("volume", "bundles", "labelmap", "phantom", "scaling"), READING),
