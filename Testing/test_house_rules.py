@@ -46,7 +46,7 @@ ROOMS = (
     Room(("layers",), COMPUTING),
     Room(("networks",), COMPUTING),
     Room(("volume", "bundles", "labelmap", "phantom", "scaling"), READING),
-    Room(("inference",), COMPUTING),
+    Room(("devices", "inference"), COMPUTING),
     Room(("segmentation",), COMPUTING),
     Room(("comparison",), READING),
     Room(("scale_sweep",), COMPUTING),
@@ -59,7 +59,7 @@ HEIGHT = {member: height for height, room in enumerate(ROOMS) for member in room
 
 HEAVY = frozenset({"torch", "safetensors"})
 """Not there when Slicer starts; any function may import them, but no file scope outside the computing rooms."""
-MAY_LOAD_TORCH = frozenset({"layers", "networks", "inference", "segmentation", "scale_sweep"})
+MAY_LOAD_TORCH = frozenset({"layers", "networks", "devices", "inference", "segmentation", "scale_sweep"})
 OF_OTHER_EXTENSIONS = frozenset({"PyTorchUtils", "SampleData"})
 """Modules of Slicer or its extensions that a function of the panel or the module file may import."""
 
