@@ -47,6 +47,13 @@ class Settings:
     slab: int | None = None
     """Planes computed at once; as many as memory allows if None."""
     precision: Precision = "float32"
+    mirror: bool = False
+    deterministic: bool = False
+    replace_nonfinite: bool = False
+
+    def provenance(self) -> dict[str, str]:
+        """The settings that can change a label, as strings for a file header."""
+        return {name: str(getattr(self, name)) for name in ("precision", "mirror", "replace_nonfinite")}
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Segmentation:
     ml: Mapping[str, float]
     seconds: float
     device: str
+    settings: Settings
     warnings: tuple[str, ...] = field(default=())
 
     def provenance(self) -> dict[str, str]:
@@ -69,6 +77,8 @@ class Segmentation:
             "software": f"ScaleEquivSeg {__version__}",
             "torch": torch.__version__,
             "device": self.device,
+            **self.settings.provenance(),
+            **({"warnings": " ".join(self.warnings)} if self.warnings else {}),
         }
 
 
@@ -109,6 +119,7 @@ def segment(
         ml={label.name: float((labels == label.value).sum()) * geometry.voxel_ml for label in bundle.labels},
         seconds=time.monotonic() - started,
         device=str(device),
+        settings=settings,
         warnings=warnings,
     )
 
