@@ -14,7 +14,7 @@ import pytest
 from ScaleEquivSegLib import segmentation
 from ScaleEquivSegLib.bundles import bundled_models
 from ScaleEquivSegLib.cli import main
-from ScaleEquivSegLib.cli.segment import PRECISIONS
+from ScaleEquivSegLib.cli.computing import PRECISIONS
 from ScaleEquivSegLib.comparison import agreement_map, dice, disagreement_regions, hausdorff95, surface_distances
 from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.labelmap import read_labelmap

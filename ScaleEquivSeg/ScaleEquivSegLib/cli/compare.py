@@ -25,7 +25,7 @@ from ..comparison import (
 from ..errors import UnsuitableVolume
 from ..labelmap import in_common_classes, read_labelmap, segment_header
 from ..volume import ONE_FILE_FORMATS, Volume, check_format, write_volume
-from .console import EXIT_CODES, bundle_named, positive, print_table, refuse_existing, write_json
+from .console import EXIT_CODES, bundle_named, check_outputs, positive, print_table, write_json
 
 REGIONS_SHOWN = 10
 
@@ -77,8 +77,8 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _compare(options: argparse.Namespace) -> None:
     outputs = _output_paths(options)
-    refuse_existing([*outputs, options.json], options.overwrite)
     paths = [options.a, options.b, *([options.reference] if options.reference else [])]
+    check_outputs([*outputs, options.json], options.overwrite, paths)
     known = {label.value: label.name for label in bundle_named(options.bundle).labels} if options.bundle else None
     volumes, names = in_common_classes([read_labelmap(path) for path in paths], known)
     for path, volume in zip(paths[1:], volumes[1:], strict=True):

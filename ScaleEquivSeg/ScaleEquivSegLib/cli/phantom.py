@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 from ..errors import OutputExists
 from ..phantom import CHANNELS, PhantomSpec, make_phantom
 from ..volume import write_volume
+from ..whole_files import write_csv
 from .console import not_negative, positive
 
 
@@ -55,6 +55,5 @@ def _phantom(options: argparse.Namespace) -> None:
             write_volume(volume, options.folder / "images" / f"{name}{suffix}.nrrd", header)
         write_volume(phantom.labels, options.folder / "labels" / f"{name}.nrrd", header)
         names.append(name)
-    with listing.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([("case", "split"), *((name, "test") for name in names)])
+    write_csv([("case", "split"), *((name, "test") for name in names)], listing)
     print(f"{len(names)} phantom(s) in {options.folder}")

@@ -1,0 +1,109 @@
+"""`segment --cases`: many volumes into one folder, to be interrupted and taken up again at will."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from ..bundles import Bundle
+from ..cases import SEGMENTATION_ENDING, CaseList, read_cases, summary
+from ..cohort import FAILURES, VOLUMES, Cohort, Failure, Finished, open_cohort
+from ..errors import Cancelled, OutputExists, SomeCasesFailed
+from .computing import settings_from
+from .console import ProgressBar, bundle_named, check_outputs, say, stoppable, write_json
+
+REPORT_KEYS = ("bundle", "sha256", "cases", "done", "skipped", "failed", "seconds")
+
+
+def segment_cases(options: argparse.Namespace) -> None:
+    """Segment what is unfinished of a list of cases; the error at the end says how many failed."""
+    started = time.monotonic()
+    bundle = bundle_named(options.bundle)
+    listed = read_cases(options.cases, bundle.inputs)
+    _check_places(options, listed)
+    if listed.ignored:
+        print(f"note: ignored in {options.cases}: {summary(listed.ignored)}", file=sys.stderr)
+    with stoppable() as check:
+        settings = settings_from(options)
+        with open_cohort(options.output, listed.cases, bundle, settings, options.overwrite) as cohort:
+            skipped = len(cohort.finished)
+            try:
+                _segment_unfinished(cohort, bundle, check)
+            except Cancelled:
+                raise Cancelled(_where_it_stopped(cohort, options.overwrite)) from None
+    failed, done = len(cohort.failures), len(cohort.finished) - skipped
+    if options.json:
+        figures = (
+            bundle.name,
+            bundle.sha256,
+            len(listed.cases),
+            done,
+            skipped,
+            failed,
+            time.monotonic() - started,
+        )
+        write_json(dict(zip(REPORT_KEYS, figures, strict=True)), options.json)
+    say(
+        f"{options.output}: {done} segmented, {skipped} already there, {failed} failed ({bundle.name} {bundle.version})"
+    )
+    if failed:
+        raise SomeCasesFailed(
+            f"{failed} of {len(listed.cases)} cases failed; {options.output / FAILURES} says why. "
+            "The same command tries them again."
+        )
+
+
+def _check_places(options: argparse.Namespace, listed: CaseList) -> None:
+    """Refuse outputs among the images, or one in another's place; the report of an earlier run is replaced."""
+    source, folder = options.cases, options.output
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise OutputExists(f"{folder} is in the folder of the images; give a folder outside {source}.")
+    if folder.exists() and not folder.is_dir():
+        raise OutputExists(f"{folder} is a file; with --cases give a folder.")
+    labels = [folder / f"{case.name}{SEGMENTATION_ENDING}" for case in listed.cases]
+    images = [image for case in listed.cases for image in case.images]
+    outputs = [folder / VOLUMES, folder / FAILURES, *labels, options.json]
+    check_outputs(outputs, overwrite=True, inputs=[source, *images])
+    if options.json and not _is_report(options.json):
+        check_outputs([options.json], options.overwrite)
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.keys() == set(REPORT_KEYS)
+
+
+def _segment_unfinished(cohort: Cohort, bundle: Bundle, check: Callable[[], None]) -> None:
+    unfinished, count = cohort.unfinished, len(cohort.cases)
+    if not unfinished:
+        return
+    from ..segmentation import load_model  # torch takes seconds to import
+
+    model = load_model(bundle)
+    for number, case in enumerate(unfinished, 1 + count - len(unfinished)):
+        with closing(ProgressBar(f"[{number}/{count}] {case.name}  ", check)) as bar:
+            outcome = cohort.segment(case, model, bar.update)
+        _tell(f"[{number}/{count}] {case.name}", outcome, bar.visible)
+
+
+def _tell(case: str, outcome: Finished | Failure, bar_visible: bool) -> None:
+    """A line per case, but not below the bar on a terminal; failures always."""
+    if isinstance(outcome, Failure):
+        print(f"{case}: failed: {outcome.message}", file=sys.stderr)
+    elif not (bar_visible and sys.stdout.isatty()):
+        say(f"{case}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in outcome.ml.items()))
+    if isinstance(outcome, Finished) and outcome.warnings:
+        print(f"{case}: warning: {outcome.warnings}", file=sys.stderr)
+
+
+def _where_it_stopped(cohort: Cohort, overwrite: bool) -> str:
+    next_time = "starts over; without --overwrite it goes on" if overwrite else "goes on from there"
+    return f"{len(cohort.finished)} of {len(cohort.cases)} cases are done; the same command {next_time}."
