@@ -206,10 +206,9 @@ def _columns(headings: Iterable[str], channels: Sequence[Channel], problems: lis
         if len(found) == 1:
             columns[wanted] = found[0]
         else:
-            problems.append(
-                f"it has {len(found) or 'no'} column(s) {' or '.join(sorted(names))!r}; its columns: "
-                f"{', '.join(headings) or 'none'}."
-            )
+            name = " or ".join(repr(name) for name in sorted(names))
+            how_many = f"{len(found)} columns" if found else "no column"
+            problems.append(f"it has {how_many} {name}; its columns: {', '.join(headings) or 'none'}.")
     return columns
 
 

@@ -78,7 +78,7 @@ def write_json(content: Mapping[str, object], path: Path) -> None:
     write_text(json.dumps(finite, indent=2) + "\n", path)
 
 
-def say(line: str) -> None:
+def say(line: str = "") -> None:
     """Print a line at once; if nobody reads any longer, as after `| head`, the run goes on in silence."""
     try:
         print(line, flush=True)
@@ -127,7 +127,7 @@ def print_table(rows: Sequence[Sequence[str]], numbers: bool = False) -> None:
             cell.rjust(width) if numbers and column else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        print("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 class ProgressBar:

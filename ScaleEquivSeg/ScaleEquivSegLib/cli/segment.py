@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..volume import check_format, read_volume
 from .computing import add_computing, settings_from
-from .console import EXIT_CODES, ProgressBar, bundle_named, check_outputs, stoppable, write_json
+from .console import EXIT_CODES, ProgressBar, bundle_named, check_outputs, say, stoppable, write_json
 from .segment_cases import segment_cases
 
 DESCRIPTION = """\
@@ -93,4 +93,4 @@ def _segment_one(options: argparse.Namespace) -> None:
     if options.json:
         write_json(report(result), options.json)
     volumes = ", ".join(f"{name} {ml:.2f} ml" for name, ml in result.ml.items())
-    print(f"{options.output}: {volumes} ({bundle.name} {bundle.version}, {result.device}, {result.seconds:.1f} s)")
+    say(f"{options.output}: {volumes} ({bundle.name} {bundle.version}, {result.device}, {result.seconds:.1f} s)")
