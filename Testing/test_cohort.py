@@ -170,7 +170,8 @@ def test_an_interrupted_run_that_overwrites_says_how_to_go_on(
     assert segment_all(images, results) == 0
     monkeypatch.setattr(segmentation, "segment", lambda *_: os.kill(os.getpid(), signal.SIGINT) or _[3]("", 0.0))
     assert segment_all(images, results, "--overwrite") == 130
-    assert "0 of 3 cases are done; the same command starts over; without --overwrite" in capsys.readouterr().err
+    assert "0 of 3 cases are done; the same command without --overwrite goes on" in capsys.readouterr().err
+    assert sorted(contents(results)) == [LOCK, "volumes.csv"]  # no old result is taken for one of this run
 
 
 # What is taken up and what is not
@@ -333,15 +334,18 @@ def raising_for(name: str, error: Exception) -> Callable[..., segmentation.Segme
 def test_what_concerns_every_case_stops_at_once(
     images: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert segment_all(images, results, "--device", "cuda:99") == 6
+    assert segment_all(images, results) == 0
+    before = contents(results)
+    assert segment_all(images, results, "--overwrite", "--device", "cuda:99") == 6
     damaged = Path(shutil.copytree(bundled_models() / "phantom-unet", tmp_path / "damaged"))
     with (damaged / "weights.safetensors").open("ab") as stream:
         stream.write(b"x")
-    assert segment_all(images, results, bundle=str(damaged)) == 5
+    assert segment_all(images, results, "--overwrite", bundle=str(damaged)) == 5
+    assert contents(results) == before
     (tmp_path / "file").write_text("")
     assert segment_all(images, tmp_path / "file" / "results") == 8
     monkeypatch.setattr(segmentation, "segment", raising_for(NAMES[1], UnwritableOutput("disk full")))
-    assert segment_all(images, results) == 8
+    assert segment_all(images, results, "--overwrite") == 8
     assert finished(results) == NAMES[:1]
     assert not (results / "failures.csv").exists()
 

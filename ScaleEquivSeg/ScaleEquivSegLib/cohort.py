@@ -100,7 +100,6 @@ class Cohort:
         """Segment one case and write it down, also if it fails; errors that concern all cases are raised."""
         from .segmentation import segment, write_segmentation  # torch takes seconds to import
 
-        self.finished.pop(case.name, None)
         try:
             channels = [read_volume(path) for path in case.images]
             write_segmentation(segment(channels, model, self._settings, progress), self.output(case))
@@ -147,14 +146,19 @@ class Cohort:
 def open_cohort(
     folder: Path, cases: Sequence[Case], bundle: Bundle, settings: Settings, overwrite: bool = False
 ) -> Iterator[Cohort]:
-    """Cases with what a folder has of them already, or with nothing if that is to be replaced."""
+    """Cases with what a folder has of them already, or with nothing if that is to be replaced: it is removed first.
+
+    So whatever interrupts the run, no result is there that it was meant to replace.
+    """
     for table in (folder / VOLUMES, folder / FAILURES):
         if table.exists() and not (folder / LOCK).exists() and not overwrite:
             raise OutputExists(f"{table} exists and is of no such run; give another folder or add --overwrite.")
     with alone_in(folder):
         cohort = Cohort(folder, cases, bundle, settings)
-        if not overwrite:
-            cohort.take_up()
+        if overwrite:
+            for case in cases:
+                remove(cohort.output(case))
+        cohort.take_up()
         cohort.write_tables()
         yield cohort
 

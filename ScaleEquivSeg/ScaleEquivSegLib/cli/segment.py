@@ -60,7 +60,9 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--bundle", required=True, help="a bundle's folder, or the name of a bundled model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write bundle, hash, seconds and volumes here")
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist; segments all cases anew")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace outputs that exist, with --cases those of all cases"
+    )
     add_computing(parser)
     parser.add_argument(
         "--replace-nonfinite", action="store_true", help="take 0 for NaN and infinite voxels instead of refusing them"

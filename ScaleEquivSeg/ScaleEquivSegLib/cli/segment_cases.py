@@ -6,18 +6,20 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..bundles import Bundle
-from ..cases import SEGMENTATION_ENDING, CaseList, read_cases, summary
+from ..cases import SEGMENTATION_ENDING, Case, CaseList, read_cases, summary
 from ..cohort import FAILURES, VOLUMES, Cohort, Failure, Finished, open_cohort
 from ..errors import Cancelled, OutputExists, SomeCasesFailed
 from .computing import settings_from
 from .console import ProgressBar, bundle_named, check_outputs, say, stoppable, write_json
 
-REPORT_KEYS = ("bundle", "sha256", "cases", "done", "skipped", "failed", "seconds")
+if TYPE_CHECKING:
+    from ..segmentation import Model
 
 
 def segment_cases(options: argparse.Namespace) -> None:
@@ -29,33 +31,46 @@ def segment_cases(options: argparse.Namespace) -> None:
     if listed.ignored:
         print(f"note: ignored in {options.cases}: {summary(listed.ignored)}", file=sys.stderr)
     with stoppable() as check:
-        settings = settings_from(options)
-        with open_cohort(options.output, listed.cases, bundle, settings, options.overwrite) as cohort:
-            skipped = len(cohort.finished)
-            try:
-                _segment_unfinished(cohort, bundle, check)
-            except Cancelled:
-                raise Cancelled(_where_it_stopped(cohort, options.overwrite)) from None
-    failed, done = len(cohort.failures), len(cohort.finished) - skipped
+        cohort, skipped = _run(options, bundle, listed.cases, check)
+    figures = {
+        "bundle": bundle.name,
+        "sha256": bundle.sha256,
+        "cases": len(cohort.cases),
+        "done": len(cohort.finished) - skipped,
+        "skipped": skipped,
+        "failed": len(cohort.failures),
+        "seconds": time.monotonic() - started,
+    }
     if options.json:
-        figures = (
-            bundle.name,
-            bundle.sha256,
-            len(listed.cases),
-            done,
-            skipped,
-            failed,
-            time.monotonic() - started,
-        )
-        write_json(dict(zip(REPORT_KEYS, figures, strict=True)), options.json)
-    say(
-        f"{options.output}: {done} segmented, {skipped} already there, {failed} failed ({bundle.name} {bundle.version})"
-    )
-    if failed:
+        write_json(figures, options.json)
+    counts = f"{figures['done']} segmented, {skipped} already there, {figures['failed']} failed"
+    say(f"{options.output}: {counts} ({bundle.name} {bundle.version})")
+    if cohort.failures:
         raise SomeCasesFailed(
-            f"{failed} of {len(listed.cases)} cases failed; {options.output / FAILURES} says why. "
+            f"{figures['failed']} of {figures['cases']} cases failed; {options.output / FAILURES} says why. "
             "The same command tries them again."
         )
+
+
+def _run(
+    options: argparse.Namespace, bundle: Bundle, cases: Sequence[Case], check: Callable[[], None]
+) -> tuple[Cohort, int]:
+    """Segment what is unfinished; returns also how many cases were finished before."""
+    # torch takes seconds to import, and wrong arguments are found without it.
+    from ..inference import pick_device
+    from ..segmentation import load_model
+
+    settings, model = settings_from(options), load_model(bundle)
+    pick_device(settings.device)  # before anything is replaced
+    with open_cohort(options.output, cases, bundle, settings, options.overwrite) as cohort:
+        skipped = len(cohort.finished)
+        try:
+            _segment_unfinished(cohort, model, check)
+        except Cancelled:
+            command = "the same command without --overwrite" if options.overwrite else "the same command"
+            stopped = f"{len(cohort.finished)} of {len(cases)} cases are done; {command} goes on from there."
+            raise Cancelled(stopped) from None
+    return cohort, skipped
 
 
 def _check_places(options: argparse.Namespace, listed: CaseList) -> None:
@@ -78,16 +93,11 @@ def _is_report(path: Path) -> bool:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and content.keys() == set(REPORT_KEYS)
+    return isinstance(content, dict) and content.keys() >= {"sha256", "cases", "skipped"}
 
 
-def _segment_unfinished(cohort: Cohort, bundle: Bundle, check: Callable[[], None]) -> None:
+def _segment_unfinished(cohort: Cohort, model: Model, check: Callable[[], None]) -> None:
     unfinished, count = cohort.unfinished, len(cohort.cases)
-    if not unfinished:
-        return
-    from ..segmentation import load_model  # torch takes seconds to import
-
-    model = load_model(bundle)
     for number, case in enumerate(unfinished, 1 + count - len(unfinished)):
         with closing(ProgressBar(f"[{number}/{count}] {case.name}  ", check)) as bar:
             outcome = cohort.segment(case, model, bar.update)
@@ -102,8 +112,3 @@ def _tell(case: str, outcome: Finished | Failure, bar_visible: bool) -> None:
         say(f"{case}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in outcome.ml.items()))
     if isinstance(outcome, Finished) and outcome.warnings:
         print(f"{case}: warning: {outcome.warnings}", file=sys.stderr)
-
-
-def _where_it_stopped(cohort: Cohort, overwrite: bool) -> str:
-    next_time = "starts over; without --overwrite it goes on" if overwrite else "goes on from there"
-    return f"{len(cohort.finished)} of {len(cohort.cases)} cases are done; the same command {next_time}."
