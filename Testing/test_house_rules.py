@@ -41,14 +41,15 @@ WIDGETS = SCENE | {"qt", "ctk"}
 # From the ground up: a room imports from those before it in this table, and from itself.
 ROOMS = (
     Room((LIBRARY,)),
-    Room(("errors",)),
+    Room(("errors", "progress")),
+    Room(("whole_files", "folder_lock")),
     Room(("headers", "dicom", "reading"), READING),
     Room(("layers",), COMPUTING),
     Room(("networks",), COMPUTING),
-    Room(("volume", "bundles", "labelmap", "phantom", "scaling"), READING),
+    Room(("volume", "bundles", "labelmap", "phantom", "scaling", "cases", "inputs"), READING),
     Room(("devices", "inference"), COMPUTING),
-    Room(("segmentation",), COMPUTING),
-    Room(("comparison",), READING),
+    Room(("segmentation",), COMPUTING | READING),
+    Room(("comparison", "cohort"), READING),
     Room(("scale_sweep",), COMPUTING),
     Room(("worker", "cli", "__main__"), READING),
     Room(("mrml",), SCENE),
@@ -310,7 +311,9 @@ def test_only_the_computing_rooms_load_torch_when_they_are_imported(sources):
     assert heavy_when_imported(sources) == []
 
 
-@pytest.mark.parametrize("room", ["errors", "volume", "bundles", "phantom", "comparison", "labelmap", "worker", "cli"])
+@pytest.mark.parametrize(
+    "room", ["errors", "volume", "bundles", "phantom", "comparison", "labelmap", "cohort", "worker", "cli"]
+)
 def test_a_fresh_python_imports_the_room_without_torch(room):
     assert not loads_torch(f"{LIBRARY}.{room}")
 

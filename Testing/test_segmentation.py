@@ -110,7 +110,7 @@ def test_numbers_that_are_none_are_counted_and_refused(equivariant: Model, value
     geometry = make_geometry((9, 8, 7), (1, 1, 1), np.eye(3), (0, 0, 0))
     values = np.ones(geometry.shape)
     values[0, :2, 0] = value
-    with pytest.raises(UnsuitableVolume, match="2 voxels"):
+    with pytest.raises(UnsuitableVolume, match="2 of 504 voxels"):
         segment([Volume(values, geometry)], equivariant, CPU)
 
 

@@ -22,7 +22,7 @@ def voxels_sha256(volume: Volume) -> str:
     """The hash that identifies an input: of its voxels as bytes in the order k, j, i, whatever file they come from."""
     digest = hashlib.sha256()
     for plane in volume.array:
-        digest.update(np.ascontiguousarray(plane))
+        digest.update(plane.tobytes())
     return digest.hexdigest()
 
 
