@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def pick_device(name: str) -> torch.device:
-    """The device to compute on: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` for the first that is there of CUDA and MPS."""
+    """The device to compute on: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is CUDA, else MPS, else the CPU."""
     if name == "auto":
         return next((d for d in map(torch.device, ("cuda", "mps")) if _is_available(d)), torch.device("cpu"))
     try:

@@ -24,8 +24,9 @@ CPU_SLAB_BYTES = 2**30
 MAPS_AT_ONCE = {"cpu": 8, "cuda": 30, "mps": 30}
 """So many maps of the widest layer are in memory while it is computed; the CPU filters them block by block."""
 
-FARTHEST = 100.0
-"""Values so many ranges from the level are shown as this: one voxel gone wrong must not drown all others."""
+FARTHEST = 10.0
+"""Values more ranges than this from the level are shown as if they were this far: one voxel gone wrong, a hundred times
+brighter than all others, must not be all that the network sees."""
 
 Checkpoint = Callable[[float], None]
 """Called with the fraction done, many times a second where possible; stops the run by raising."""

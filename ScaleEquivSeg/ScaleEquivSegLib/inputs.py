@@ -32,9 +32,7 @@ def suitable(
     """The volumes as a bundle can take them, and notes on what is unusual about them."""
     names = [channel.name for channel in bundle.inputs]
     if len(channels) != len(names):
-        raise UnsuitableVolume(
-            f"{bundle.name} takes {len(names)} volume(s) ({', '.join(names)}), got {len(channels)}."
-        )
+        raise UnsuitableVolume(f"{bundle.name} takes {len(names)} volume(s) ({', '.join(names)}), got {len(channels)}.")
     for name, volume in zip(names, channels, strict=True):
         _check_grid(name, volume.geometry)
         if looks_like_labels(volume.array):

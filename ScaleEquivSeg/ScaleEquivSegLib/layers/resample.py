@@ -19,8 +19,8 @@ OCTAVE_BLUR = 1.4
 """Width of the Gaussian before a stride of 2, in voxels of the finer grid."""
 
 BAND = 64
-"""So many rows of a matrix are applied at once: a position takes part of its neighbours alone, so each band of rows needs
-few columns, and the time per voxel does not grow with the size of the volume."""
+"""So many rows of a matrix are applied at once: a position depends on its neighbours alone, so a band of rows needs few
+columns, and the time per voxel does not grow with the size of the volume."""
 
 
 def lift(image: Tensor, axis: ScaleAxis) -> ScaleMaps:
