@@ -80,6 +80,22 @@ def test_four_channels_in_a_folder_per_case_are_matched_by_ending_or_pattern(tmp
     assert read_cases(tmp_path, FOUR).ignored == ("nothing",)
 
 
+def test_a_channel_whose_name_ends_as_another_is_told_from_it(tmp_path: Path) -> None:
+    touch(tmp_path, "a_T1.nrrd", "a_post_T1.nrrd")
+    assert named(tmp_path, channels("T1", "post_T1")) == {"a": ["a_T1.nrrd", "a_post_T1.nrrd"]}
+
+
+def test_a_name_that_is_no_text_is_told_and_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "images").mkdir()
+    try:
+        (tmp_path / "images" / "scan\udcff.nrrd").write_text("")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system takes no such name")
+    arguments = ["--cases", str(tmp_path / "images"), "-o", str(tmp_path / "results"), "--bundle", "phantom-unet"]
+    assert main(["segment", *arguments]) == 11
+    assert "invisible characters" in capsys.readouterr().err
+
+
 def test_one_channel_is_found_in_a_folder_per_case_too(tmp_path: Path) -> None:
     touch(tmp_path, "one/scan_t1.nrrd", "one/scan_t2.nrrd")
     assert named(tmp_path, ONE) == {"one": ["one/scan_t1.nrrd"]}

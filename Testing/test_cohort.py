@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from ScaleEquivSegLib import folder_lock, segmentation
+from ScaleEquivSegLib import cohort, folder_lock, segmentation
 from ScaleEquivSegLib.bundles import bundled_models, file_sha256, read_bundle
 from ScaleEquivSegLib.cases import Case
 from ScaleEquivSegLib.cli import main
 from ScaleEquivSegLib.cli.console import stoppable
 from ScaleEquivSegLib.cohort import Failure, open_cohort, read_provenance
-from ScaleEquivSegLib.errors import OutOfMemory, UnwritableOutput
+from ScaleEquivSegLib.errors import OutOfMemory, UnreadableVolume, UnwritableOutput
 from ScaleEquivSegLib.folder_lock import LOCK, alone_in
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
 from ScaleEquivSegLib.whole_files import UNFINISHED
@@ -155,6 +155,18 @@ def test_a_signal_stops_a_case_halfway_and_leaves_nothing_of_it(
     monkeypatch.undo()
     assert segment_all(images, results) == 0
     assert finished(results) == NAMES
+
+
+def test_a_signal_stops_a_run_in_which_no_case_can_be_read(
+    images: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(path: Path) -> Volume:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise UnreadableVolume(path.name)
+
+    monkeypatch.setattr(cohort, "read_volume", unreadable)
+    assert segment_all(images, results) == 130
+    assert [row["case"] for row in rows(results / "failures.csv")] == NAMES[:1]
 
 
 def test_a_second_signal_does_not_wait_for_the_network() -> None:
@@ -463,8 +475,8 @@ def test_the_library_runs_a_cohort_too(images: Path, results: Path) -> None:
     model = segmentation.load_model(read_bundle(bundled_models() / "phantom-unet"))
     cases = [Case("good", (images / f"{NAMES[0]}.nrrd",)), Case("missing", (images / "nothing.nrrd",))]
     settings = segmentation.Settings(device="cpu")
-    with open_cohort(results, cases, model.bundle, settings) as cohort:
-        outcomes = [cohort.segment(case, model, lambda phase, fraction: None) for case in cohort.unfinished]
+    with open_cohort(results, cases, model.bundle, settings) as opened:
+        outcomes = [opened.segment(case, model, lambda phase, fraction: None) for case in opened.unfinished]
     assert isinstance(outcomes[1], Failure)
-    assert cohort.finished == {"good": outcomes[0]}
+    assert opened.finished == {"good": outcomes[0]}
     assert read_provenance(results / "good.seg.nrrd")["weights_sha256"] == model.bundle.sha256

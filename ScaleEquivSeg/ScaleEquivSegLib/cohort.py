@@ -101,6 +101,7 @@ class Cohort:
         from .segmentation import segment, write_segmentation  # torch takes seconds to import
 
         try:
+            progress("Reading", 0.0)
             channels = [read_image(path) for path in case.images]
             write_segmentation(segment(channels, model, self._settings, progress), self.output(case))
             self.finished[case.name] = self._read(case)

@@ -27,7 +27,8 @@ LIST is one of
              per case with an image per channel.
   a CSV      with the columns `case` and one per channel, named as in the bundle's card (for one
              channel `image` will do): files or DICOM folders, seen from the CSV's own folder.
-The same command again goes on where a run was stopped and tries failed cases once more."""
+The same command again goes on where a run was stopped and tries failed cases once more. It does not
+look at finished cases: to segment one anew, because its image has changed, remove its result."""
 
 
 def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

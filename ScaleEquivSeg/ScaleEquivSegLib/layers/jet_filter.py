@@ -27,7 +27,7 @@ path always would. Nothing but speed depends on it.
 """
 
 BLOCK_BYTES = 4 * 2**20
-"""On the CPU a large map is filtered in blocks of this size: they stay in the cache and in memory that need not be asked
+"""On the CPU a large map is filtered in blocks of this size: they stay in the cache, in memory that need not be asked
 for anew. At 512 x 512 voxels and 8 planes a layer then takes half the time."""
 
 
