@@ -18,7 +18,7 @@ from .networks import SegmentationNetwork, UNet, build_network
 from .networks.sweep import Planes, Sweep
 from .networks.unet import fold_normalisation
 
-CPU_SLAB_BYTES = 2**30
+CPU_SLAB_BYTES = 2**29
 """Memory that computing one slab may take on the CPU, beside what is kept between slabs."""
 
 MAPS_AT_ONCE = {"cpu": 8, "cuda": 30, "mps": 30}

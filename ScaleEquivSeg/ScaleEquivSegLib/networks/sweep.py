@@ -61,10 +61,8 @@ class Planes:
         def read(start: int, stop: int) -> Tensor:
             self._make_up_to(min(stop, self.count))
             first, last = max(start, 0), min(stop, self.count)
-            parts = [self._part(slab_first, slab, first, last) for slab_first, slab in self._slabs]
-            found = torch.cat([part for part in parts if part is not None], self._dim)
             self._still_read[number] = first
-            self._drop()
+            found = self._joined(first, last)
             return self._extended(found, first - start, stop - last)
 
         return read
@@ -80,13 +78,21 @@ class Planes:
             self._slabs.append((self.made, slab))
             self.made = end
 
-    def _part(self, slab_first: int, slab: Tensor, first: int, last: int) -> Tensor | None:
-        start, stop = max(first, slab_first), min(last, slab_first + slab.shape[self._dim])
-        return slab.narrow(self._dim, start - slab_first, stop - start) if start < stop else None
-
-    def _drop(self) -> None:
+    def _joined(self, first: int, last: int) -> Tensor:
+        """Planes first ... last - 1; what no reader needs any more is dropped."""
         needed = min(self._still_read)
-        self._slabs = [(first, slab) for first, slab in self._slabs if first + slab.shape[self._dim] > needed]
+        ends = [start + slab.shape[self._dim] for start, slab in self._slabs]
+        self._slabs = [one for one, end in zip(self._slabs, ends, strict=True) if end > needed]
+        parts = []
+        for start, slab in self._slabs:
+            skipped = max(0, first - start)
+            if start < last and skipped < slab.shape[self._dim]:
+                parts.append(slab.narrow(self._dim, skipped, slab.shape[self._dim] - skipped))
+        joined = torch.cat(parts, self._dim) if len(parts) > 1 else parts[0]
+        if needed == first:  # nobody needs the slabs any more of which these are copies
+            later = [(start, slab) for start, slab in self._slabs if start >= last]
+            self._slabs = [(first, joined), *later]
+        return joined.narrow(self._dim, 0, last - first)
 
     def _extended(self, planes: Tensor, before: int, after: int) -> Tensor:
         if before <= 0 and after <= 0:
