@@ -55,13 +55,13 @@ def checked_reader(path: Path) -> sitk.ImageFileReader:
 
 def _check_kind(path: Path, size: Sequence[int], pixel_type: int, components: int) -> None:
     """Refuse what is no scalar volume."""
+    if "complex" in sitk.GetPixelIDValueAsString(pixel_type):
+        raise UnsuitableVolume(f"{path} has complex numbers; extract the magnitude first.")
     if components != 1:
         raise UnsuitableVolume(
             f"{path} is a colour or vector image with {components} components per voxel; "
             "pick a scalar volume, or extract one component first."
         )
-    if "complex" in sitk.GetPixelIDValueAsString(pixel_type):
-        raise UnsuitableVolume(f"{path} has complex numbers; extract the magnitude first.")
     if len(size) != 3 and (len(size) != 4 or size[3] != 1):
         raise UnsuitableVolume(f"{path} has {len(size)} dimensions; pick a 3D volume, or extract one frame first.")
 
