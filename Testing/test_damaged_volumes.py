@@ -8,10 +8,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import damaged_volumes
 import numpy as np
 import pytest
 
+import damaged_volumes
 from ScaleEquivSegLib.volume import read_volume
 
 CASES = 1050

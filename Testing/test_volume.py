@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from random_grids import geometries, rotation
 from ScaleEquivSegLib.errors import UnreadableVolume, UnsuitableVolume, UnwritableOutput
 from ScaleEquivSegLib.volume import (
     AxisOrder,
@@ -22,22 +23,6 @@ from ScaleEquivSegLib.volume import (
     working_geometry,
     write_volume,
 )
-
-
-def rotation(seed: int, left_handed: bool = False) -> np.ndarray:
-    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))
-    q = q * np.sign(np.diag(r))
-    q = q if np.linalg.det(q) > 0 else -q
-    return q @ np.diag([1, 1, -1]) if left_handed else q
-
-
-@st.composite
-def geometries(draw: st.DrawFn) -> Geometry:
-    size = tuple(draw(st.integers(1, 9)) for _ in range(3))
-    spacing = [draw(st.floats(0.2, 6)) for _ in range(3)]
-    center = [draw(st.floats(-300, 300)) for _ in range(3)]
-    direction = rotation(draw(st.integers(0, 10_000)), draw(st.booleans()))
-    return make_geometry(size, spacing, direction, center)  # type: ignore[arg-type]
 
 
 def numbered(geometry: Geometry) -> Volume:
