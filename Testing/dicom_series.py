@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ScaleEquivSegLib.volume import Volume, to_sitk
 
-CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
+CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
 def write_series(

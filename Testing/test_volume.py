@@ -132,30 +132,6 @@ def test_a_colour_image_and_a_time_series_are_refused_with_what_to_pick(tmp_path
         read_volume(tmp_path / "4d.nrrd")
 
 
-def test_a_dicom_series_is_read_from_its_folder(tmp_path: Path) -> None:
-    volume = Volume(
-        np.arange(60, dtype=np.int16).reshape(3, 4, 5), make_geometry((5, 4, 3), (1, 1, 2), np.eye(3), (0, 0, 0))
-    )
-    image = to_sitk(volume)
-    for k in range(3):
-        piece = image[:, :, k]
-        x, y, z = image.TransformIndexToPhysicalPoint((0, 0, k))
-        piece.SetMetaData("0020|0032", f"{x}\\{y}\\{z}")
-        piece.SetMetaData(
-            "0020|0037", "\\".join(f"{v:.6f}" for v in np.array(image.GetDirection()).reshape(3, 3).T[:2].ravel())
-        )
-        piece.SetMetaData("0020|000e", "1.2.3.4")
-        piece.SetMetaData("0020|000d", "1.2.3")
-        piece.SetMetaData("0020|0013", str(k))
-        writer = sitk.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        writer.SetFileName(str(tmp_path / f"{k}.dcm"))
-        writer.Execute(piece)
-    back = read_volume(tmp_path)
-    assert back.geometry.agrees_with(volume.geometry)
-    assert np.array_equal(back.array, volume.array)
-
-
 def test_an_empty_folder_is_no_dicom_series(tmp_path: Path) -> None:
     with pytest.raises(UnreadableVolume, match="no DICOM series"):
         read_volume(tmp_path)
@@ -166,3 +142,37 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     volume = numbered(make_geometry((1, 1, 1), (1, 1, 1), np.eye(3), (0, 0, 0)))
     with pytest.raises(UnwritableOutput, match="file"):
         write_volume(volume, tmp_path / "file" / "volume.nrrd")
+
+
+def without_rights(command: str, folder: Path) -> str:
+    """What a process prints that may write files of 50 kB at most, and nothing into folders that forbid it."""
+    limits = "import os, resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+    give_up_rights = "if os.geteuid() == 0: os.seteuid(65534)\n"
+    lines = f"""
+import sys, numpy as np
+from pathlib import Path
+from ScaleEquivSegLib.errors import UnwritableOutput
+from ScaleEquivSegLib.volume import Volume, make_geometry, write_volume
+noise = np.random.default_rng(0).integers(0, 30_000, (40, 50, 60)).astype(np.int16)
+volume = Volume(noise, make_geometry((60, 50, 40), (1, 1, 1), np.eye(3), (0, 0, 0)))
+{limits}{give_up_rights if "read-only" in str(folder) else ""}
+try:
+    {command}
+    print("written")
+except UnwritableOutput as error:
+    print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", lines], env=environment, check=True, capture_output=True, text=True)
+    return run.stdout
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii", ".nii.gz", ".mha"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_full_disk_is_named_and_leaves_the_folder_as_it_was(suffix: str, compress: bool, tmp_path: Path) -> None:
+    path = tmp_path / f"volume{suffix}"
+    path.write_text("what was there before")
+    found = without_rights(f"write_volume(volume, Path({str(path)!r}), compress={compress})", tmp_path)
+    assert f"{path} cannot be written" in found
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert path.read_text() == "what was there before"

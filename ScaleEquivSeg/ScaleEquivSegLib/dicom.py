@@ -115,12 +115,13 @@ def _may_be_a_slice(path: Path) -> bool:
 
 def _read_slice(file: str) -> Slice:
     reader = _information(file)
-    if not reader.HasMetaDataKey("0020|0032") or not reader.HasMetaDataKey("0020|0037"):
+    has_place = reader.HasMetaDataKey("0020|0032") and reader.HasMetaDataKey("0020|0037")
+    if not has_place or reader.GetSize()[2:] != (1,):
         raise UnsuitableVolume(
-            f"{file} does not say where its slice lies (no ImagePositionPatient or ImageOrientationPatient); "
-            "multi-frame and secondary captures cannot be read. Load the series in Slicer and save it as .nrrd."
+            f"{file} is not one slice that says where it lies (ImagePositionPatient, ImageOrientationPatient); "
+            "multi-frame files and secondary captures cannot be read. Load it in Slicer and save it as .nrrd."
         )
-    found = Slice(
+    return Slice(
         file=file,
         size=reader.GetSize(),
         spacing=np.array(reader.GetSpacing())[:2],
@@ -128,11 +129,6 @@ def _read_slice(file: str) -> Slice:
         position=np.array(reader.GetOrigin()),
         pixel_type=reader.GetPixelID(),
     )
-    if found.size[2:] != (1,):
-        raise UnsuitableVolume(
-            f"{file} is a multi-frame DICOM file of {found.size}; load it in Slicer and save it as .nrrd."
-        )
-    return found
 
 
 def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:

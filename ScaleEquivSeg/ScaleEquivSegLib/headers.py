@@ -22,6 +22,9 @@ MOST_SHEAR = 1e-3
 MOST_SHIFT = 0.01
 """So far, in voxels, a corner may lie from where the header says: NIfTI has two float32 ways of saying it."""
 
+FARTHEST_MM = 1e9
+"""Larger numbers, and what is no number, are damage."""
+
 _CHUNK = 2**16
 _TIGHTEST = 1040
 """Deflate packs no more bytes than this into one."""
@@ -52,8 +55,8 @@ def read_header(path: Path, reader: str) -> Header:
     except (ArithmeticError, EOFError, LookupError, ValueError, gzip.BadGzipFile, struct.error, zlib.error) as error:
         raise UnreadableVolume(f"{path} has a damaged header ({error}). Copy or export it again.") from error
     for placement in header.placements:
-        if not np.isfinite(placement).all() or not np.linalg.norm(placement[:3, :3], axis=0).all():
-            raise UnreadableVolume(f"{path} places its voxels by numbers that are zero or none. Export it again.")
+        if not (np.abs(placement).max() < FARTHEST_MM and np.linalg.norm(placement[:3, :3], axis=0).all()):
+            raise UnreadableVolume(f"{path} places its voxels by impossible numbers. Export it again.")
     if header.placements and all(is_sheared(placement[:3, :3]) for placement in header.placements):
         raise sheared(path)
     return header

@@ -114,5 +114,6 @@ def segment_header(labels: Iterable[Label], geometry: Geometry) -> dict[str, str
         header[prefix + "LabelValue"] = str(label.value)
         header[prefix + "Layer"] = "0"
         header[prefix + "Extent"] = f"0 {i} 0 {j} 0 {k}"
-        header[prefix + "Tags"] = f"TerminologyEntry:{label.terminology_tag}|"
+        # Slicer ends a tag at the next bar.
+        header[prefix + "Tags"] = f"TerminologyEntry:{label.terminology_tag.replace('|', ' ')}|"
     return header

@@ -18,11 +18,11 @@ from .headers import HEADERS, check_placement, check_whole, is_sheared, read_hea
 
 def read_file(path: Path) -> sitk.Image:
     """The scalar volume in a file, or in a folder of DICOM slices."""
-    if not path.exists():
-        raise UnreadableVolume(f"{path} does not exist.")
     try:
+        if not path.exists():
+            raise UnreadableVolume(f"{path} does not exist.")
         image = read_series(path) if path.is_dir() else checked_reader(path).Execute()
-    except (RuntimeError, MemoryError, OSError) as error:
+    except (RuntimeError, MemoryError, OSError, UnicodeError) as error:
         raise UnreadableVolume(f"{path} cannot be read as an image: {last_line(error)}") from error
     _check_kind(path, image.GetSize(), image.GetPixelID(), image.GetNumberOfComponentsPerPixel())
     if image.GetDimension() == 4:
