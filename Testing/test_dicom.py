@@ -97,11 +97,11 @@ def test_a_slice_a_hundredth_of_a_millimetre_off_passes_and_one_much_farther_off
 
 
 def test_distances_that_grow_little_by_little_are_uneven(tmp_path: Path) -> None:
-    volume = scan(make_geometry((4, 3, 9), (1, 1, 1), np.eye(3), (0, 0, 0)))
+    volume = scan(make_geometry((4, 3, 15), (1, 1, 1), np.eye(3), (0, 0, 0)))
     paths = write_series(volume, tmp_path)
-    for k in range(9):
-        move(paths, k, np.array([0, 0, 0.004 * k * k / 2]), volume)
-    with pytest.raises(UnsuitableVolume, match="unevenly spaced"):
+    for k in range(15):
+        move(paths, k, np.array([0, 0, 0.0012 * k * k / 2]), volume)
+    with pytest.raises(UnsuitableVolume, match=r"unevenly spaced slices: .* lies -0\.029 mm"):
         read_volume(tmp_path)
 
 

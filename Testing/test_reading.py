@@ -135,7 +135,9 @@ def test_sheared_axes_are_named_with_what_to_do(tmp_path: Path) -> None:
     rows = with_fields(written(tmp_path / "a.nii"), codes=(252, "2h", (0, 2)), rows=(280, "12f", ROWS))
     vectors = replaced(written(tmp_path / "a.nrrd", True), rb"\(-0\.69+\d*,0,0\)", b"(-0.7,0.2,0)")
     matrix = replaced(written(tmp_path / "a.mha", True), b"TransformMatrix = -1 0 0", b"TransformMatrix = -1 0.3 0")
-    for path in (rows, vectors, matrix):
+    little = (*ROWS[:1], 0.0005, *ROWS[2:])
+    hardly = with_fields(written(tmp_path / "b.nii"), codes=(252, "2h", (0, 2)), rows=(280, "12f", little))
+    for path in (rows, vectors, matrix, hardly):
         with pytest.raises(UnsuitableVolume, match=r"not perpendicular.*Resample"):
             read_volume(path)
 
@@ -218,6 +220,14 @@ def test_a_segmentation_is_read_as_labels_and_refused_as_an_image(tmp_path: Path
         assert np.array_equal(read_labelmap(tmp_path / name).volume.array, labels.array)
         with pytest.raises(UnsuitableVolume, match="is a segmentation; pick the image on which it was drawn"):
             read_image(tmp_path / name)
+
+
+def test_a_segment_without_a_number_is_damaged(tmp_path: Path) -> None:
+    header = segment_header([Label(1, "Head", (1, 2, 3), {})], GRID)
+    write_volume(Volume((VALUES > 0).astype(np.uint8), GRID), tmp_path / "a.seg.nrrd", header)
+    replaced(tmp_path / "a.seg.nrrd", b"Segment0_LabelValue:=1", b"Segment0_LabelValue:=one")
+    with pytest.raises(UnreadableVolume, match="segment 0 the value 'one'"):
+        read_labelmap(tmp_path / "a.seg.nrrd")
 
 
 def test_an_image_is_read_as_such(tmp_path: Path) -> None:

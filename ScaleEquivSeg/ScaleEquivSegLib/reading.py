@@ -23,6 +23,8 @@ def read_file(path: Path) -> sitk.Image:
             raise UnreadableVolume(f"{path} does not exist.")
         image = read_series(path) if path.is_dir() else checked_reader(path).Execute()
     except (RuntimeError, MemoryError, OSError, UnicodeError) as error:
+        if "orthonormal" in str(error):  # ITK is stricter about NIfTI
+            raise sheared(path) from error
         raise UnreadableVolume(f"{path} cannot be read as an image: {last_line(error)}") from error
     _check_kind(path, image.GetSize(), image.GetPixelID(), image.GetNumberOfComponentsPerPixel())
     if image.GetDimension() == 4:
