@@ -18,7 +18,7 @@ import numpy as np
 from .errors import UnreadableVolume, UnsuitableVolume
 
 MOST_SHEAR = 1e-3
-"""Headers give axes as rounded numbers: the cosine of two, and a unit vector's length, may be so far off."""
+"""Headers give axes as rounded numbers: the cosine of two may be so far from zero."""
 MOST_SHIFT = 0.1
 """So far, in voxels, a corner may lie from where the header says: programs round what NIfTI says twice."""
 FARTHEST_MM = 1e9
