@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from random_grids import geometries, rotation
 from ScaleEquivSegLib.errors import UnreadableVolume, UnsuitableVolume, UnwritableOutput
 from ScaleEquivSegLib.volume import (
     AxisOrder,
@@ -24,37 +29,8 @@ from ScaleEquivSegLib.volume import (
 )
 
 
-def rotation(seed: int, left_handed: bool = False) -> np.ndarray:
-    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))
-    q = q * np.sign(np.diag(r))
-    q = q if np.linalg.det(q) > 0 else -q
-    return q @ np.diag([1, 1, -1]) if left_handed else q
-
-
-@st.composite
-def geometries(draw: st.DrawFn) -> Geometry:
-    size = tuple(draw(st.integers(1, 9)) for _ in range(3))
-    spacing = [draw(st.floats(0.2, 6)) for _ in range(3)]
-    center = [draw(st.floats(-300, 300)) for _ in range(3)]
-    direction = rotation(draw(st.integers(0, 10_000)), draw(st.booleans()))
-    return make_geometry(size, spacing, direction, center)  # type: ignore[arg-type]
-
-
 def numbered(geometry: Geometry) -> Volume:
     return Volume(np.arange(np.prod(geometry.shape), dtype=np.int32).reshape(geometry.shape), geometry)
-
-
-@settings(max_examples=40, deadline=None)
-@given(geometry=geometries())
-def test_a_volume_comes_back_from_an_nrrd_file_as_it_was(
-    tmp_path_factory: pytest.TempPathFactory, geometry: Geometry
-) -> None:
-    path = tmp_path_factory.mktemp("nrrd") / "volume.nrrd"
-    write_volume(numbered(geometry), path, {"ScaleEquivSeg_test": "ä value"})
-    back = read_volume(path)
-    assert back.geometry.agrees_with(geometry, tolerance_mm=1e-9)
-    assert np.array_equal(back.array, numbered(geometry).array)
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 @settings(max_examples=60, deadline=None)
@@ -64,20 +40,6 @@ def test_indices_lie_where_simpleitk_puts_them(geometry: Geometry) -> None:
     for index in (np.zeros(3, int), geometry.size - 1):
         left, back, up = image.TransformIndexToPhysicalPoint(index.tolist())
         assert np.allclose(geometry.to_ras(index), [-left, -back, up], atol=1e-6)
-
-
-@settings(max_examples=60, deadline=None)
-@given(geometry=geometries(), orientation=st.sampled_from(["RAS", "LPS", "PIR", "SAL"]))
-def test_reordering_axes_moves_no_voxel_in_the_world(geometry: Geometry, orientation: str) -> None:
-    volume = numbered(geometry)
-    order = AxisOrder.towards(geometry.direction, orientation)
-    turned = order.apply(volume)
-    for index in np.ndindex(*turned.array.shape):
-        where = turned.geometry.to_ras(np.array(index[::-1]))
-        old = np.linalg.solve(geometry.ijk_to_ras[:3, :3], where - geometry.ijk_to_ras[:3, 3])
-        k, j, i = np.round(old).astype(int)[::-1]
-        assert volume.array[k, j, i] == turned.array[index]
-    assert np.array_equal(order.undo(turned.array), volume.array)
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "AIL"])
@@ -147,30 +109,6 @@ def test_a_colour_image_and_a_time_series_are_refused_with_what_to_pick(tmp_path
         read_volume(tmp_path / "4d.nrrd")
 
 
-def test_a_dicom_series_is_read_from_its_folder(tmp_path: Path) -> None:
-    volume = Volume(
-        np.arange(60, dtype=np.int16).reshape(3, 4, 5), make_geometry((5, 4, 3), (1, 1, 2), np.eye(3), (0, 0, 0))
-    )
-    image = to_sitk(volume)
-    for k in range(3):
-        piece = image[:, :, k]
-        x, y, z = image.TransformIndexToPhysicalPoint((0, 0, k))
-        piece.SetMetaData("0020|0032", f"{x}\\{y}\\{z}")
-        piece.SetMetaData(
-            "0020|0037", "\\".join(f"{v:.6f}" for v in np.array(image.GetDirection()).reshape(3, 3).T[:2].ravel())
-        )
-        piece.SetMetaData("0020|000e", "1.2.3.4")
-        piece.SetMetaData("0020|000d", "1.2.3")
-        piece.SetMetaData("0020|0013", str(k))
-        writer = sitk.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        writer.SetFileName(str(tmp_path / f"{k}.dcm"))
-        writer.Execute(piece)
-    back = read_volume(tmp_path)
-    assert back.geometry.agrees_with(volume.geometry)
-    assert np.array_equal(back.array, volume.array)
-
-
 def test_an_empty_folder_is_no_dicom_series(tmp_path: Path) -> None:
     with pytest.raises(UnreadableVolume, match="no DICOM series"):
         read_volume(tmp_path)
@@ -181,3 +119,79 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     volume = numbered(make_geometry((1, 1, 1), (1, 1, 1), np.eye(3), (0, 0, 0)))
     with pytest.raises(UnwritableOutput, match="file"):
         write_volume(volume, tmp_path / "file" / "volume.nrrd")
+
+
+NOISE = Volume(
+    np.random.default_rng(0).integers(0, 30_000, (30, 40, 50)).astype(np.int16),
+    make_geometry((50, 40, 30), (1, 1, 1), np.eye(3), (0, 0, 0)),
+)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a disk with so many bytes left."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """As nobody, if the tests run as root, whom nothing is forbidden."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii", ".nii.gz", ".mha"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_full_disk_is_named_and_leaves_the_folder_as_it_was(suffix: str, compress: bool, tmp_path: Path) -> None:
+    path = tmp_path / f"volume{suffix}"
+    path.write_text("what was there before")
+    with files_of_at_most(40_000), pytest.raises(UnwritableOutput, match=f"{path} cannot be written"):
+        write_volume(NOISE, path, compress=compress)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert path.read_text() == "what was there before"
+
+
+def test_a_read_only_folder_is_named_and_stays_empty(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with without_rights(), pytest.raises(UnwritableOutput, match=r"cannot be written: .*[Pp]ermission denied"):
+        write_volume(NOISE, tmp_path / "volume.nrrd")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_too_long_for_the_disk_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnwritableOutput, match="too long"):
+        write_volume(NOISE, tmp_path / ("x" * 300 + ".nrrd"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_made(tmp_path: Path) -> None:
+    write_volume(NOISE, tmp_path / "Ergebnisse für" / "tête" / "volume.nrrd")
+    assert np.array_equal(read_volume(tmp_path / "Ergebnisse für" / "tête" / "volume.nrrd").array, NOISE.array)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_header_values_stay_on_their_line_and_keep_their_letters(suffix: str, tmp_path: Path) -> None:
+    header = {"Classes": "Hippocampe gauche, tête", "Lines": "one\r\nDimSize = 1 1 1\n\nsizes: 1 1 1", "Half": "\ud800"}
+    write_volume(NOISE, tmp_path / f"volume{suffix}", header)
+    assert np.array_equal(read_volume(tmp_path / f"volume{suffix}").array, NOISE.array)
+    found = sitk.ReadImage(str(tmp_path / f"volume{suffix}"))
+    assert found.GetMetaData("Classes") == "Hippocampe gauche, tête"
+    assert found.GetMetaData("Lines") == "one DimSize = 1 1 1 sizes: 1 1 1"
+    assert found.GetMetaData("Half") == "?"
+
+
+def test_a_sheared_volume_is_not_written(tmp_path: Path) -> None:
+    sheared = Geometry((2, 2, 2), np.eye(4) + 0.2 * np.eye(4, k=1))
+    with pytest.raises(UnsuitableVolume, match="not perpendicular"):
+        write_volume(numbered(sheared), tmp_path / "volume.nrrd")
+    assert list(tmp_path.iterdir()) == []

@@ -19,6 +19,15 @@ MOST_SHIFT_MM = 0.01
 """... or so far in millimetres, if that is more: scanners round positions."""
 MOST_SIDEWAYS = 0.1
 """So far, in pixels, a slice may lie beside the first one's normal: orientations are rounded, too, and it adds up."""
+NO_IMAGES = (
+    b"1.2.840.10008.1.3.10",  # DICOMDIR
+    b"1.2.840.10008.5.1.4.1.1.88.",  # structured reports
+    b"1.2.840.10008.5.1.4.1.1.11.",  # presentation states
+    b"1.2.840.10008.5.1.4.1.1.66",  # registrations, segmentations
+    b"1.2.840.10008.5.1.4.1.1.104.",  # documents
+    b"1.2.840.10008.5.1.4.1.1.481.",  # radiotherapy
+)
+"""What else lies beside the slices of a series."""
 
 
 @dataclass(frozen=True)
@@ -89,34 +98,30 @@ def _information(file: str) -> sitk.ImageFileReader:
 def _check_nothing_left_over(folder: Path, files: Sequence[str]) -> None:
     """Refuse files that look like slices and that GDCM passed over: a series cut short at its end has no gap."""
     taken = {Path(file).name for file in files}
-    kind = _class_of(Path(files[0]))
     for path in sorted(folder.iterdir()):
-        if path.name in taken or path.name.startswith(".") or not path.is_file():
-            continue
-        empty = path.stat().st_size == 0
-        nameless = path.suffix.lower() == ".dcm" and not _class_of(path)
-        if empty or nameless or _class_of(path) == kind:
+        if path.name not in taken and not path.name.startswith(".") and path.is_file() and _may_be_a_slice(path):
             raise UnreadableVolume(f"{path} is a damaged DICOM file. Export the series again, or remove it.")
 
 
-def _class_of(path: Path) -> bytes:
-    """The kind of object (MediaStorageSOPClassUID) that a DICOM file says it holds; nothing for other files."""
+def _may_be_a_slice(path: Path) -> bool:
+    """Whether a file that cannot be read as a slice may have been one: not if its MediaStorageSOPClassUID says so."""
     with path.open("rb") as stream:
         start = stream.read(512)
-    _, found, value = start.partition(b"\x02\x00\x02\x00UI")
-    if start[128:132] != b"DICM" or not found:
-        return b""
-    return value[2 : 2 + int.from_bytes(value[:2], "little")].rstrip(b"\0 ")
+    if start[128:132] != b"DICM":
+        return not start or path.suffix.lower() == ".dcm"
+    _, _, value = start.partition(b"\x02\x00\x02\x00UI")
+    return not value[2:].startswith(NO_IMAGES)
 
 
 def _read_slice(file: str) -> Slice:
     reader = _information(file)
-    if not reader.HasMetaDataKey("0020|0032") or not reader.HasMetaDataKey("0020|0037"):
+    has_place = reader.HasMetaDataKey("0020|0032") and reader.HasMetaDataKey("0020|0037")
+    if not has_place or reader.GetSize()[2:] != (1,):
         raise UnsuitableVolume(
-            f"{file} does not say where its slice lies (no ImagePositionPatient or ImageOrientationPatient); "
-            "multi-frame and secondary captures cannot be read. Load the series in Slicer and save it as .nrrd."
+            f"{file} is not one slice that says where it lies (ImagePositionPatient, ImageOrientationPatient); "
+            "multi-frame files and secondary captures cannot be read. Load it in Slicer and save it as .nrrd."
         )
-    found = Slice(
+    return Slice(
         file=file,
         size=reader.GetSize(),
         spacing=np.array(reader.GetSpacing())[:2],
@@ -124,11 +129,6 @@ def _read_slice(file: str) -> Slice:
         position=np.array(reader.GetOrigin()),
         pixel_type=reader.GetPixelID(),
     )
-    if found.size[2:] != (1,):
-        raise UnsuitableVolume(
-            f"{file} is a multi-frame DICOM file of {found.size}; load it in Slicer and save it as .nrrd."
-        )
-    return found
 
 
 def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:

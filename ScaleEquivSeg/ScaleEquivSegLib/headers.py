@@ -18,13 +18,13 @@ import numpy as np
 from .errors import UnreadableVolume, UnsuitableVolume
 
 MOST_SHEAR = 1e-3
-"""Headers give axes as rounded numbers: the cosine of two, and a unit vector's length, may be so far off."""
-MOST_SHIFT = 0.01
-"""So far, in voxels, a corner may lie from where the header says: NIfTI has two float32 ways of saying it."""
+"""Headers give axes as rounded numbers: the cosine of two may be so far from zero."""
+MOST_SHIFT = 0.1
+"""So far, in voxels, a corner may lie from where the header says: programs round what NIfTI says twice."""
+FARTHEST_MM = 1e9
+"""Larger numbers, and what is no number, are damage."""
 
 _CHUNK = 2**16
-_TIGHTEST = 1040
-"""Deflate packs no more bytes than this into one."""
 _GZIP = b"\x1f\x8b"
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -34,7 +34,7 @@ class Header:
     """Where a file says its voxels are."""
 
     placements: tuple[np.ndarray, ...]
-    """Matrices IJK to LPS in mm; NIfTI may state two."""
+    """Matrices IJK to LPS in mm; NIfTI may state two. None for an image of fewer than three dimensions."""
     data: Path
     start: int
     """Where in the data file the voxels begin, or the compressed stream."""
@@ -52,8 +52,8 @@ def read_header(path: Path, reader: str) -> Header:
     except (ArithmeticError, EOFError, LookupError, ValueError, gzip.BadGzipFile, struct.error, zlib.error) as error:
         raise UnreadableVolume(f"{path} has a damaged header ({error}). Copy or export it again.") from error
     for placement in header.placements:
-        if not np.isfinite(placement).all() or not np.linalg.norm(placement[:3, :3], axis=0).all():
-            raise UnreadableVolume(f"{path} places its voxels by numbers that are zero or none. Export it again.")
+        if not (np.abs(placement).max() < FARTHEST_MM and np.linalg.norm(placement[:3, :3], axis=0).all()):
+            raise UnreadableVolume(f"{path} places its voxels by impossible numbers. Export it again.")
     if header.placements and all(is_sheared(placement[:3, :3]) for placement in header.placements):
         raise sheared(path)
     return header
@@ -71,6 +71,11 @@ def sheared(path: Path) -> UnsuitableVolume:
         f"{path} has axes that are not perpendicular (a sheared or singular orientation); resample it onto a grid "
         "with perpendicular axes first, for example with Slicer's module Resample Scalar/Vector/DWI Volume."
     )
+
+
+def unscaled(path: Path) -> UnsuitableVolume:
+    """What to say of a volume whose size nobody knows."""
+    return UnsuitableVolume(f"{path} does not say how large its voxels are. Export it again with its spacing.")
 
 
 def check_placement(path: Path, header: Header, size: np.ndarray, found: np.ndarray) -> None:
@@ -94,11 +99,7 @@ def check_whole(path: Path, header: Header, voxels: int, voxel_bytes: int) -> No
     Compressed ones are unpacked for this, beside ITK's own unpacking, which looks at no checksum.
     """
     wanted = voxels * (header.voxel_bytes or voxel_bytes)
-    if not header.data.is_file():
-        raise UnreadableVolume(f"{path} keeps its voxels in {header.data.name}, which is not beside it.")
     stored = header.data.stat().st_size - header.start
-    if header.packed and wanted > _TIGHTEST * stored:
-        raise UnreadableVolume(f"{path} is damaged: {wanted} bytes of voxels cannot be packed into {stored}.")
     found = _unpacked_length(path, header) - header.before if header.packed else stored
     if found != wanted:
         raise UnreadableVolume(
@@ -154,15 +155,24 @@ def _nrrd(path: Path) -> Header:
 def _nrrd_placements(path: Path, fields: Mapping[str, str]) -> tuple[np.ndarray, ...]:
     directions = [_numbers(vector)[:3] for vector in re.findall(r"\(([^)]*)\)", fields.get("spacedirections", ""))]
     if directions:
-        origin = _numbers(fields.get("spaceorigin", "0,0,0").strip("()"))
-        space = fields.get("space", "").lower()
-        to_lps = np.diag([-1.0 if space.startswith(("right", "ra")) else 1, 1, 1, 1]) @ np.diag(
-            [1, -1.0 if "anterior" in space or space[1:2] == "a" else 1, 1, 1]
-        )
+        if len(directions) < 3:
+            return ()
+        origin = _numbers(fields.get("spaceorigin", "0 0 0").strip("()"))
+        to_lps = np.diag([*_NRRD_SPACES.get(fields.get("space", "").lower(), (1, 1)), 1, 1])
         return (to_lps @ _matrix(np.array(directions[:3]).T, origin),)
     if "spacings" not in fields:
-        raise UnsuitableVolume(f"{path} does not say how large its voxels are. Export it again with its spacing.")
-    return (_matrix(np.diag(_numbers(fields["spacings"])[:3]), [0, 0, 0]),)
+        raise unscaled(path)
+    spacing = _numbers(fields["spacings"])[:3]
+    return (_matrix(np.diag(spacing), (0, 0, 0)),) if len(spacing) == 3 else ()
+
+
+_NRRD_SPACES = {
+    "right-anterior-superior": (-1, -1),
+    "ras": (-1, -1),
+    "left-anterior-superior": (1, -1),
+    "las": (1, -1),
+}
+"""By what to multiply x and y to get LPS; ITK takes all other spaces for it."""
 
 
 def _meta_image(path: Path) -> Header:
@@ -170,26 +180,36 @@ def _meta_image(path: Path) -> Header:
     with path.open("rb") as stream:
         while "ElementDataFile" not in fields:
             key, separator, value = stream.readline().decode("utf-8", "replace").partition("=")
-            if not separator:
+            if not separator or "\0" in value:
                 raise ValueError(f"{key.strip()!r} is not of the form 'key = value'")
             fields[key.strip()] = value.strip()
         start = stream.tell()
     if fields.get("BinaryData", "True") != "True" or fields.get("HeaderSize", "0") != "0":
         raise _unusual(path)
-    spacing = fields.get("ElementSpacing") or fields.get("ElementSize")
-    if not spacing:
-        raise UnsuitableVolume(f"{path} does not say how large its voxels are. Export it again with its spacing.")
-    dimensions = int(fields["NDims"])
-    axes = next((fields[key] for key in ("TransformMatrix", "Rotation", "Orientation") if key in fields), None)
-    origin = next((fields[key] for key in ("Offset", "Position", "Origin") if key in fields), "0 0 0")
-    direction = np.reshape(_numbers(axes), (dimensions, dimensions)).T if axes else np.eye(3)
     data = _data_file(path, None if fields["ElementDataFile"].upper() == "LOCAL" else fields["ElementDataFile"])
-    return Header(
-        (_matrix(direction[:3, :3] * _numbers(spacing)[:3], _numbers(origin)),),
-        data,
-        start if data == path else 0,
-        fields.get("CompressedData", "False") == "True",
-    )
+    start = start if data == path else 0
+    packed = fields.get("CompressedData", "False") == "True"
+    # By these two MetaIO reserves memory and unpacks, without looking whether they can be true.
+    if fields["NDims"] not in ("1", "2", "3", "4"):
+        raise ValueError(f"NDims = {fields['NDims']}")
+    if packed and int(fields["CompressedDataSize"]) != data.stat().st_size - start:
+        raise ValueError(f"CompressedDataSize = {fields['CompressedDataSize']}")
+    return Header(_meta_image_placements(path, fields), data, start, packed)
+
+
+def _meta_image_placements(path: Path, fields: Mapping[str, str]) -> tuple[np.ndarray, ...]:
+    def numbers(*synonyms: str) -> list[float]:
+        return next((_numbers(fields[key]) for key in synonyms if key in fields), [])
+
+    spacing = numbers("ElementSpacing", "ElementSize")
+    if not spacing:
+        raise unscaled(path)
+    dimensions = int(fields["NDims"])
+    if dimensions < 3:
+        return ()
+    axes = numbers("TransformMatrix", "Rotation", "Orientation") or np.eye(dimensions).ravel()
+    direction = np.reshape(axes, (dimensions, dimensions)).T[:3, :3]
+    return (_matrix(direction * spacing[:3], numbers("Offset", "Position", "Origin") or (0, 0, 0)),)
 
 
 def _data_file(path: Path, name: str | None) -> Path:
@@ -198,6 +218,8 @@ def _data_file(path: Path, name: str | None) -> Path:
         return path
     if "%" in name or name.upper().startswith("LIST"):
         raise _unusual(path)
+    if not (path.parent / name).is_file():
+        raise UnreadableVolume(f"{path} keeps its voxels in {name}, which is not beside it. Copy both.")
     return path.parent / name
 
 

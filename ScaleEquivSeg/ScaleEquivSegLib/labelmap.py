@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .bundles import Label
-from .errors import UnsuitableVolume
+from .errors import UnreadableVolume, UnsuitableVolume
 from .volume import Geometry, Volume, read_volume
 
 LARGEST_LABEL = 65535
@@ -62,8 +62,10 @@ def _segment_names(path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     number = 0
     while f"Segment{number}_Name" in keys and f"Segment{number}_LabelValue" in keys:
-        value = int(reader.GetMetaData(f"Segment{number}_LabelValue"))
-        names[value] = reader.GetMetaData(f"Segment{number}_Name")
+        value = reader.GetMetaData(f"Segment{number}_LabelValue").strip()
+        if not value.isdecimal():
+            raise UnreadableVolume(f"{path} gives segment {number} the value {value!r}, which is no label.")
+        names[int(value)] = reader.GetMetaData(f"Segment{number}_Name")
         number += 1
     # Slicer lets two segments have the same name.
     often = Counter(names.values())
@@ -114,5 +116,6 @@ def segment_header(labels: Iterable[Label], geometry: Geometry) -> dict[str, str
         header[prefix + "LabelValue"] = str(label.value)
         header[prefix + "Layer"] = "0"
         header[prefix + "Extent"] = f"0 {i} 0 {j} 0 {k}"
-        header[prefix + "Tags"] = f"TerminologyEntry:{label.terminology_tag}|"
+        # Slicer ends a tag at the next bar.
+        header[prefix + "Tags"] = f"TerminologyEntry:{label.terminology_tag.replace('|', ' ')}|"
     return header

@@ -18,11 +18,13 @@ from .headers import HEADERS, check_placement, check_whole, is_sheared, read_hea
 
 def read_file(path: Path) -> sitk.Image:
     """The scalar volume in a file, or in a folder of DICOM slices."""
-    if not path.exists():
-        raise UnreadableVolume(f"{path} does not exist.")
     try:
+        if not path.exists():
+            raise UnreadableVolume(f"{path} does not exist.")
         image = read_series(path) if path.is_dir() else checked_reader(path).Execute()
-    except (RuntimeError, MemoryError, OSError) as error:
+    except (RuntimeError, MemoryError, OSError, UnicodeError) as error:
+        if "orthonormal" in str(error):  # ITK is stricter about NIfTI
+            raise sheared(path) from error
         raise UnreadableVolume(f"{path} cannot be read as an image: {last_line(error)}") from error
     _check_kind(path, image.GetSize(), image.GetPixelID(), image.GetNumberOfComponentsPerPixel())
     if image.GetDimension() == 4:
@@ -55,13 +57,13 @@ def checked_reader(path: Path) -> sitk.ImageFileReader:
 
 def _check_kind(path: Path, size: Sequence[int], pixel_type: int, components: int) -> None:
     """Refuse what is no scalar volume."""
+    if "complex" in sitk.GetPixelIDValueAsString(pixel_type):
+        raise UnsuitableVolume(f"{path} has complex numbers; extract the magnitude first.")
     if components != 1:
         raise UnsuitableVolume(
             f"{path} is a colour or vector image with {components} components per voxel; "
             "pick a scalar volume, or extract one component first."
         )
-    if "complex" in sitk.GetPixelIDValueAsString(pixel_type):
-        raise UnsuitableVolume(f"{path} has complex numbers; extract the magnitude first.")
     if len(size) != 3 and (len(size) != 4 or size[3] != 1):
         raise UnsuitableVolume(f"{path} has {len(size)} dimensions; pick a 3D volume, or extract one frame first.")
 

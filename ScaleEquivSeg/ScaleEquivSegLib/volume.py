@@ -145,7 +145,7 @@ def write_volume(volume: Volume, path: Path, header: Mapping[str, str] | None = 
             # On a full disk the writer of NIfTI stops without a word.
             checked_reader(unfinished)
             os.replace(unfinished, path)
-    except (OSError, RuntimeError, UnreadableVolume) as error:
+    except (OSError, RuntimeError, UnicodeError, UnreadableVolume) as error:
         raise UnwritableOutput(f"{path} cannot be written: {last_line(error)}") from error
 
 
