@@ -44,7 +44,7 @@ ROOMS = (
     Room(("errors",)),
     Room(("layers",), COMPUTING),
     Room(("networks",), COMPUTING),
-    Room(("volume", "bundles", "labelmap", "phantom", "scaling"), READING),
+    Room(("card", "weights_file", "bundles", "volume", "labelmap", "phantom", "scaling"), READING),
     Room(("inference",), COMPUTING),
     Room(("segmentation",), COMPUTING),
     Room(("comparison",), READING),
