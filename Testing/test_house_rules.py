@@ -41,7 +41,7 @@ WIDGETS = SCENE | {"qt", "ctk"}
 # From the ground up: a room imports from those before it in this table, and from itself.
 ROOMS = (
     Room((LIBRARY,)),
-    Room(("errors",)),
+    Room(("errors", "progress")),
     Room(("layers",), COMPUTING),
     Room(("networks",), COMPUTING),
     Room(("card", "weights_file", "bundles", "volume", "labelmap", "phantom", "scaling"), READING),
@@ -49,6 +49,7 @@ ROOMS = (
     Room(("segmentation",), COMPUTING),
     Room(("comparison",), READING),
     Room(("scale_sweep",), COMPUTING),
+    Room(("request",)),
     Room(("worker", "cli", "__main__"), READING),
     Room(("mrml",), SCENE),
     Room(("panel",), WIDGETS),

@@ -121,7 +121,8 @@ def _check_object(value: Mapping[str, Any], rules: Mapping[str, Any], shared: Ma
         known = rules.get("properties", {}).get(key, others)
         if known is False:
             raise ValueError(f"{place} has the key {_shown(key)}, which this version does not know; remove it")
-        _check(entry, known, shared, f"'{key}'" if place == "the card" else f"{place}.{key}")
+        name = key if key.isidentifier() else _shown(key)
+        _check(entry, known, shared, f"'{name}'" if place == "the card" else f"{place}.{name}")
 
 
 def _check_limits(value: float, low: float | None, high: float | None, place: str) -> None:
