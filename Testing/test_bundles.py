@@ -175,6 +175,16 @@ def test_a_card_that_is_no_card_is_refused(bundle: Path, text: bytes) -> None:
         read_bundle(bundle)
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "1" + "0" * 30])
+def test_a_number_that_no_computation_could_use_is_refused(bundle: Path, number: str) -> None:
+    change_card(bundle, lambda card: card.update(metrics={"dice": 0.125}))
+    text = (bundle / CARD).read_text()
+    read_bundle(bundle)
+    (bundle / CARD).write_text(text.replace("0.125", number))
+    with pytest.raises(BadBundle, match=r"finite number|too large a number"):
+        read_bundle(bundle)
+
+
 def test_a_card_changed_after_export_is_refused_until_its_seal_is_removed(bundle: Path) -> None:
     text = (bundle / CARD).read_text()
     (bundle / CARD).write_text(text.replace("1.0,", "1.5,", 1))

@@ -54,7 +54,7 @@ def spoil_text(files: Files, rng: random.Random) -> None:
     files[CARD] = rng.choice(
         [
             text[:place] + inserted + text[place:],
-            text.replace(b"1.0", number, 1),
+            text.replace(b"1.0,", number + b",", 1),
             text.replace(b"{", b'{"schema": 1, ', 1),
             text.replace(b'"value": 1', b'"value": 1, "value": 2', 1),
             b"\xef\xbb\xbf" + text,

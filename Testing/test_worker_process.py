@@ -27,6 +27,8 @@ import json, os, signal, sys, time
 def say(**message):
     print(json.dumps(message), flush=True)
 
+RESULT = dict(type="result", id="1", output="", ml={{}}, warnings=[], provenance={{}})
+
 def ready(protocol={PROTOCOL}, version={__version__!r}):
     say(type="ready", protocol=protocol, version=version, pid=os.getpid())
 
@@ -96,7 +98,7 @@ def the_reason(ears: Ears, folder: Path) -> str:
     "greeting", ["protocol=1", "version='9.9'", "version=None", "protocol=None, version=[1] * 1000"]
 )
 def test_a_worker_of_another_version_is_refused(listen: Listen, tmp_path: Path, greeting: str) -> None:
-    ears = listen(f"ready({greeting}); say(type='result', id='1'); time.sleep(60)")
+    ears = listen(f"ready({greeting}); say(**RESULT); time.sleep(60)")
     reason = the_reason(ears, tmp_path)
     assert "Restart Slicer" in reason
     assert len(reason) < 300
@@ -111,7 +113,7 @@ def test_a_worker_that_crashes_at_start_is_reported_with_its_log(listen: Listen,
 
 GARBAGE = """
 sys.stdout.buffer.write(b"\\xff\\xfe nonsense\\n[1]\\n42\\n{}\\n" + b"[" * 5000 + b"\\n")
-say(type=["ready"]), say(type="result", id="1"), say(type="heartbeat")
+say(type=["ready"]), say(**RESULT), say(type="heartbeat")
 while True:
     sys.stdout.buffer.write(b"x" * 100_000)
     sys.stdout.flush()
@@ -126,9 +128,18 @@ def test_a_worker_that_hangs_or_babbles_at_start_is_ended(listen: Listen, tmp_pa
     assert not ears.messages
 
 
+def test_replies_that_lack_something_are_logged_and_not_passed_on(listen: Listen) -> None:
+    ears = listen(
+        "ready(); say(type='progress', id='1'); say(type='result'); say(type='dance'); say(**RESULT); time.sleep(60)"
+    )
+    wait(lambda: ears.messages)
+    assert [message["type"] for message in ears.messages] == ["result"]
+    assert len(ears.log) == 3
+
+
 def test_a_line_without_end_takes_bounded_memory(listen: Listen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "UNFINISHED_LINE_AT_MOST", 1000)
-    ears = listen("ready(); print('x' * 1_000_000, end='', flush=True); say(type='progress'); time.sleep(60)")
+    ears = listen("ready(); print('x' * 1_000_000, end='', flush=True); print(); time.sleep(60)")
     wait(lambda: ears.log)
     assert len(ears.log[0]) < 200_000  # what came at once, and of what came before the end only
 
@@ -142,12 +153,11 @@ def test_a_worker_that_hangs_in_mid_run_is_killed_even_if_it_ignores_being_asked
 
 def test_a_heartbeat_is_a_sign_of_life_and_the_answer_ends_the_watch(listen: Listen) -> None:
     ears = listen(
-        "ready()\nfor _ in range(8): time.sleep(0.25); say(type='heartbeat', id='1')\n"
-        "say(type='result', id='1'); time.sleep(60)",
+        "ready()\nfor _ in range(8): time.sleep(0.25); say(type='heartbeat', id='1')\nsay(**RESULT); time.sleep(60)",
         silence_s=1.0,
     )
     wait(lambda: ears.messages)
-    assert ears.messages == [{"type": "result", "id": "1"}]
+    assert [message["type"] for message in ears.messages] == ["result"]
     deadline = time.monotonic() + 1.5
     slicerhost.start().wait_until(lambda: time.monotonic() > deadline)
     assert not ears.reasons
@@ -165,7 +175,7 @@ def test_signs_that_came_while_slicer_itself_was_busy_count(listen: Listen) -> N
 def test_stop_lets_a_worker_clean_up_and_says_nothing_more(listen: Listen, tmp_path: Path) -> None:
     ears = listen(
         "def end(*_): open('cleaned', 'w').close(); sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, end); ready(); say(type='progress')\nwhile True: time.sleep(60)"
+        "signal.signal(signal.SIGTERM, end); ready(); say(**RESULT)\nwhile True: time.sleep(60)"
     )
     wait(lambda: ears.messages)
     ears.worker.stop()

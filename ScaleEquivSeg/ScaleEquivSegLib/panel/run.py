@@ -96,7 +96,7 @@ class Run:
             return  # the tail of an earlier run
         if message["type"] == "progress":
             done = (len(self._replies) + message["fraction"] * (message["phase"] == "Segmenting")) / len(self._bundles)
-            self._on_progress(f"{self._current.name}: {message['phase']}{_time_left(message['remaining_s'])}", done)
+            self._on_progress(f"{self._current.name}: {message['phase']}{time_left(message['remaining_s'])}", done)
         elif message["type"] == "cancelled" or self._cancelled:
             self.abort("Cancelled.")
         elif message["type"] == "result":
@@ -148,7 +148,7 @@ class Run:
             self.abort(f"Unexpected error: {error}")
 
 
-def _time_left(seconds: float | None) -> str:
+def time_left(seconds: float | None) -> str:
     """The rest of this phase, in the words of somebody who waits."""
     if seconds is None:
         return ""

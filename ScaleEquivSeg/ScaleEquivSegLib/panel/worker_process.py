@@ -25,6 +25,15 @@ UNFINISHED_LINE_AT_MOST = 2**20
 
 Message = Mapping[str, Any]
 
+KEYS_OF_REPLIES: Mapping[str, set[str]] = {
+    "ready": set(),
+    "heartbeat": set(),
+    "progress": {"id", "phase", "fraction", "remaining_s"},
+    "result": {"id", "output", "ml", "warnings", "provenance"},
+    "error": {"id", "message"},
+    "cancelled": {"id"},
+}
+
 
 class WorkerProcess:
     """Starts the worker when it is first needed and keeps it until told to stop.
@@ -107,41 +116,35 @@ class WorkerProcess:
         if self._process is None:
             return
         for line in self._lines("out", self._process.readAllStandardOutput()):
-            try:
-                message = json.loads(line)
-                kind = message["type"]
-            except (ValueError, TypeError, KeyError, RecursionError):
-                self._on_log(line)
-                continue
-            if kind == "ready":
+            message = _reply_in(line)
+            if message is not None and message["type"] == "ready":
                 self._greet(message)
-            elif self.pid:
-                self._hear(kind, message)
+            elif message is not None and self.pid:
+                self._hear(message)
             else:
-                self._on_log(line)  # who has not greeted is no worker of ours
+                self._on_log(line)  # who has not greeted is no worker of ours, whatever it says
             if self._process is None:
                 return  # it was given up, or a reply made somebody stop it
 
-    def _hear(self, kind: str, message: Message) -> None:
+    def _hear(self, message: Message) -> None:
         self._signs_heard += 1
-        if kind in ("result", "error", "cancelled"):
+        if message["type"] in ("result", "error", "cancelled"):
             self._silence.stop()
         else:
             self._expect_a_sign()
-        if kind != "heartbeat":
+        if message["type"] != "heartbeat":
             self._on_message(message)  # which may send the next request
 
     def _greet(self, message: Message) -> None:
         """Go on only with a process of this very version: a newer one was installed beside a Slicer that still runs."""
+        pid = message.get("pid")
+        self.pid = pid if isinstance(pid, int) and pid > 1 else 0  # 0 and below would be whole groups of processes
         if (message.get("protocol"), message.get("version")) != (PROTOCOL, __version__):
             self._give_up(
                 f"The computing process is of version {message.get('version')!a:.40} (protocol "
                 f"{message.get('protocol')!a:.40}), this panel of version {__version__!a} (protocol {PROTOCOL}). "
                 "Restart Slicer; if that does not help, install the extension again."
             )
-            return
-        pid = message.get("pid")
-        self.pid = pid if isinstance(pid, int) and pid > 1 else 0  # 0 and below would be whole groups of processes
 
     def _expect_a_sign(self) -> None:
         self._silence.start(round(1000 * self._silence_s))
@@ -192,6 +195,15 @@ class WorkerProcess:
         if process is not None:
             process.deleteLater()
             self._on_end(reason)
+
+
+def _reply_in(line: str) -> Message | None:
+    """A line of the worker as a reply with all its keys; None if it is none."""
+    try:
+        message: Message = json.loads(line)
+        return message if KEYS_OF_REPLIES[message["type"]] <= message.keys() else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def python_executable() -> str:
