@@ -69,11 +69,11 @@ def strict_json(data: bytes) -> Any:
 
 
 def _without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {_shown(twice)} stands there twice")
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {_shown(key)} stands there twice")
+        content[key] = value
     return content
 
 
@@ -106,7 +106,7 @@ def _check(value: Any, rules: Mapping[str, Any], shared: Mapping[str, Any], plac
         for index, entry in enumerate(value):
             _check(entry, rules.get("items", {}), shared, f"{place}[{index}]")
     elif isinstance(value, str):
-        if not re.fullmatch(rules.get("pattern", ".*"), value):
+        if not re.fullmatch(rules["pattern"], value):
             raise ValueError(f"{place} must not be {_shown(value)}; it must match {rules['pattern']}")
     else:
         _check_limits(value, rules.get("minimum"), rules.get("maximum"), place)
