@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -57,7 +58,8 @@ def export_bundle(
             "fit": asdict(config.fit),
             "torch": torch.__version__,
         },
-        "metrics": dict(metrics),
+        # JSON has no NaN; a figure that no case had is left out.
+        "metrics": {name: figure for name, figure in metrics.items() if math.isfinite(figure)},
         "weights": {"sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()},
     }
     unfinished = folder / f".{CARD}"
