@@ -211,6 +211,15 @@ def test_running_out_of_memory_is_named_and_the_worker_goes_on(
     assert "choose the CPU" in errors[0]["message"]
 
 
+def test_a_package_that_is_missing_is_named_with_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, volume: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "ScaleEquivSegLib.segmentation", None)
+    _ready, _progress, error = serve([request(volume)])
+    assert error["kind"] == "MissingPackage"
+    assert "ScaleEquivSegLib.segmentation is not installed; in Slicer, install" in error["message"]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
