@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from ScaleEquivSegLib import segmentation
+from ScaleEquivSegLib import errors as errors_module
+from ScaleEquivSegLib import scale_sweep, segmentation
 from ScaleEquivSegLib.bundles import bundled_models
 from ScaleEquivSegLib.cli import main
-from ScaleEquivSegLib.cli.segment import PRECISIONS
+from ScaleEquivSegLib.cli.computing import PRECISIONS
+from ScaleEquivSegLib.cli.console import EXIT_CODES
+from ScaleEquivSegLib.cli.segment import DESCRIPTION
 from ScaleEquivSegLib.comparison import agreement_map, dice, disagreement_regions, hausdorff95, surface_distances
 from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.labelmap import read_labelmap
 from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, read_volume, write_volume
+
+LIBRARY = Path(__file__).resolve().parents[1] / "ScaleEquivSeg"
 
 
 @pytest.fixture(scope="module")
@@ -157,12 +166,142 @@ def test_help_is_there_for_every_command(arguments: list[str], capsys: pytest.Ca
         ["segment", "a.nrrd", "-o", "o.nrrd", "--bundle", "x", "--precision", "int8"],
         ["segment", "a.nrrd", "-o", "o.nrrd", "--bundle", "x", "--slab", "0"],
         ["models", "check"],
+        ["segment", "-o", "o.nrrd", "--bundle", "x"],
+        ["segment", "a.nrrd", "--cases", "images", "-o", "results", "--bundle", "x"],
     ],
 )
 def test_a_wrong_option_is_wrong_usage(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_of:
         main(arguments)
     assert exit_of.value.code == 2
+
+
+def test_every_exit_code_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    explained = {int(code) for code in re.findall(r"(?:^|\s)(\d+) [a-z]", EXIT_CODES)}
+    errors = [kind for kind in vars(errors_module).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert {kind.exit_code for kind in errors} | {0, 2, 141} == explained
+    assert len({kind.exit_code for kind in errors}) == len(errors)
+    for command in ("segment", "compare", "scale-sweep", "phantom"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert EXIT_CODES in capsys.readouterr().out
+
+
+def test_the_help_of_segment_has_an_example_of_each_form_that_works(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder / "images", tmp_path / "images")
+    shutil.copy(folder / "images" / "phantom_000005.nrrd", tmp_path / "brain.nrrd")
+    (tmp_path / "cases.csv").write_text("case,image\na,brain.nrrd\n")
+    monkeypatch.chdir(tmp_path)
+    examples = [line.split() for line in DESCRIPTION.splitlines() if line.startswith("  segment ")]
+    assert [("--cases" in example, len(example)) for example in examples] == [
+        (False, 6),
+        (False, 9),
+        (True, 7),
+        (True, 7),
+    ]
+    for number, example in enumerate(examples):
+        arguments = [
+            word.replace("brain.nii.gz", "brain.nrrd").replace("results", f"results{number}") for word in example
+        ]
+        assert main(arguments) == (5 if "FOLDER" in example else 0)
+
+
+def in_a_process(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """The real command, its output in pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ScaleEquivSegLib", *arguments],
+        env={**os.environ, "PYTHONPATH": str(LIBRARY), **environment},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_reader_that_has_seen_enough_keeps_no_file_from_being_written(folder: Path, tmp_path: Path) -> None:
+    labels = str(folder / "labels" / "phantom_000005.nrrd")
+    outputs = ["-o", str(tmp_path / "map.nrrd"), "--json", str(tmp_path / "figures.json")]
+    process = in_a_process("compare", labels, labels, *outputs)
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+    assert json.loads((tmp_path / "figures.json").read_text())
+    assert (tmp_path / "map.nrrd").exists()
+
+
+def test_a_command_that_its_reader_cuts_short_has_its_exit_code() -> None:
+    process = in_a_process("models", "check", str(bundled_models() / "phantom-unet"))
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == ""
+    assert process.wait() == 141
+
+
+def test_a_cohort_goes_on_when_nobody_reads_any_longer(folder: Path, tmp_path: Path) -> None:
+    lists = ["--cases", str(folder / "images"), "-o", str(tmp_path / "results")]
+    process = in_a_process("segment", *lists, "--bundle", "phantom-unet")
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+    assert len(list((tmp_path / "results").glob("*.seg.nrrd"))) == 2
+
+
+def test_names_that_the_terminal_cannot_show_do_no_harm(folder: Path, tmp_path: Path) -> None:
+    image = tmp_path / "Müller.nrrd"
+    shutil.copy(folder / "images" / "phantom_000005.nrrd", image)
+    output = tmp_path / "Größe.seg.nrrd"
+    arguments = ["segment", str(image), "-o", str(output), "--bundle", "phantom-unet"]
+    process = in_a_process(*arguments, PYTHONIOENCODING="ascii")
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert r"Gr\xf6\xdfe.seg.nrrd: Head" in out
+    assert output.exists()
+
+
+@pytest.mark.parametrize("command", ["segment", "compare", "scale-sweep"])
+def test_no_output_is_written_over_another_or_over_an_input(folder: Path, tmp_path: Path, command: str) -> None:
+    image, labels, taken = (tmp_path / name for name in ("image.nrrd", "labels.nrrd", "out.nrrd"))
+    shutil.copy(folder / "images" / "phantom_000005.nrrd", image)
+    shutil.copy(folder / "labels" / "phantom_000005.nrrd", labels)
+    before = {path: path.read_bytes() for path in (image, labels)}
+    arguments, output = {
+        "segment": ([str(image), "--bundle", "phantom-unet"], "-o"),
+        "compare": ([str(labels), str(labels)], "-o"),
+        "scale-sweep": ([str(image), "--bundle", "phantom-unet", "--scales", "1"], "--csv"),
+    }[command]
+    over = image if command != "compare" else labels
+    same = str(tmp_path / "." / "x" / ".." / taken.name)
+    for outputs in (
+        [output, str(taken), "--json", same],
+        [output, str(over)],
+        [output, str(taken), "--json", str(over)],
+    ):
+        assert main([command, *arguments, *outputs, "--overwrite"]) == 7
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_phantoms_replace_no_file_unless_asked(tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "phantom_000001.nrrd").write_text("mine")
+    assert main(["phantom", str(tmp_path), "--count", "2", "--size", "9", "9", "9"]) == 7
+    assert [path.name for path in tmp_path.rglob("*")] == ["labels", "phantom_000001.nrrd"]
+    assert main(["phantom", str(tmp_path), "--count", "2", "--size", "9", "9", "9", "--overwrite"]) == 0
+    (tmp_path / "file").write_text("")
+    assert main(["phantom", str(tmp_path / "file" / "x"), "--size", "9", "9", "9"]) == 8
+
+
+def test_the_verdicts_and_figures_go_into_reports_with_their_keys(folder: Path, tmp_path: Path) -> None:
+    labels = str(folder / "labels" / "phantom_000005.nrrd")
+    assert main(["compare", labels, labels, "--reference", labels, "--json", str(tmp_path / "compare.json")]) == 0
+    figures = json.loads((tmp_path / "compare.json").read_text())
+    wanted = {f"{key}.{label}" for key in ("dice", "hd95") for label in (1, 2)}
+    assert wanted | {"ml.1.a", "ml.1.b", "ml.2.a", "ml.2.b", "disagreement_regions"} <= set(figures)
 
 
 def test_a_report_that_cannot_be_written_has_its_exit_code(tmp_path: Path) -> None:
@@ -186,8 +325,27 @@ def test_the_slab_changes_no_label_and_the_precision_reaches_the_engine(
 
     monkeypatch.setattr(segmentation, "segment", spy)
     assert segment(folder, tmp_path / "o.nrrd", "--slab", "5", "--precision", "bfloat16") == 4
-    assert used == [segmentation.Settings(device="cpu", slab=5, precision="bfloat16")]
+    assert segment(folder, tmp_path / "o.nrrd", "--mirror", "--deterministic", "--replace-nonfinite") == 4
+    assert used == [
+        segmentation.Settings(device="cpu", slab=5, precision="bfloat16"),
+        segmentation.Settings(device="cpu", mirror=True, deterministic=True, replace_nonfinite=True),
+    ]
     assert get_args(segmentation.Precision) == PRECISIONS
+
+
+def test_a_sweep_computes_as_its_options_say(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[segmentation.Settings] = []
+
+    def spy(
+        channels: object, model: object, scales: object, reference: object, settings: Any, progress: object
+    ) -> None:
+        used.append(settings)
+        raise UnsuitableVolume("enough")
+
+    monkeypatch.setattr(scale_sweep, "scale_sweep", spy)
+    image = str(folder / "images" / "phantom_000005.nrrd")
+    assert main(["scale-sweep", image, "--bundle", "phantom-unet", "--mirror", "--precision", "bfloat16"]) == 4
+    assert used == [segmentation.Settings(mirror=True, precision="bfloat16")]
 
 
 @pytest.fixture(scope="module")

@@ -42,12 +42,14 @@ WIDGETS = SCENE | {"qt", "ctk"}
 ROOMS = (
     Room((LIBRARY,)),
     Room(("errors", "progress")),
+    Room(("whole_files", "folder_lock")),
+    Room(("headers", "dicom", "reading"), READING),
     Room(("layers",), COMPUTING),
     Room(("networks",), COMPUTING),
-    Room(("card", "weights_file", "bundles", "volume", "labelmap", "phantom", "scaling"), READING),
-    Room(("inference",), COMPUTING),
-    Room(("segmentation",), COMPUTING),
-    Room(("comparison",), READING),
+    Room(("card", "weights_file", "bundles", "volume", "labelmap", "phantom", "scaling", "cases", "inputs"), READING),
+    Room(("devices", "inference"), COMPUTING),
+    Room(("segmentation",), COMPUTING | READING),
+    Room(("comparison", "cohort"), READING),
     Room(("scale_sweep",), COMPUTING),
     Room(("request",)),
     Room(("worker", "cli", "__main__"), READING),
@@ -59,7 +61,7 @@ HEIGHT = {member: height for height, room in enumerate(ROOMS) for member in room
 
 HEAVY = frozenset({"torch", "safetensors"})
 """Not there when Slicer starts; any function may import them, but no file scope outside the computing rooms."""
-MAY_LOAD_TORCH = frozenset({"layers", "networks", "inference", "segmentation", "scale_sweep"})
+MAY_LOAD_TORCH = frozenset({"layers", "networks", "devices", "inference", "segmentation", "scale_sweep"})
 OF_OTHER_EXTENSIONS = frozenset({"PyTorchUtils", "SampleData"})
 """Modules of Slicer or its extensions that a function of the panel or the module file may import."""
 
@@ -310,7 +312,9 @@ def test_only_the_computing_rooms_load_torch_when_they_are_imported(sources):
     assert heavy_when_imported(sources) == []
 
 
-@pytest.mark.parametrize("room", ["errors", "volume", "bundles", "phantom", "comparison", "labelmap", "worker", "cli"])
+@pytest.mark.parametrize(
+    "room", ["errors", "volume", "bundles", "phantom", "comparison", "labelmap", "cohort", "worker", "cli"]
+)
 def test_a_fresh_python_imports_the_room_without_torch(room):
     assert not loads_torch(f"{LIBRARY}.{room}")
 

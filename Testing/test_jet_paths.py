@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ScaleEquivSegLib.layers import jet_filter
 from ScaleEquivSegLib.layers.basis import Jet
-from ScaleEquivSegLib.layers.jet_filter import cheaper_path
+from ScaleEquivSegLib.layers.jet_filter import Padding, apply_kernel, cheaper_path
 from ScaleEquivSegLib.layers.maps import ScaleAxis, ScaleMaps
 from ScaleEquivSegLib.layers.resample import lift
 from ScaleEquivSegLib.layers.scale_conv import ScaleConv
@@ -61,6 +62,31 @@ def test_both_paths_give_the_same_responses(
         for a, b in pairs:
             assert a.shape == b.shape
             assert (a - b).norm() <= 1e-5 * a.norm()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    stride=st.sampled_from([1, 2]),
+    padding=st.sampled_from(["replicate", "zeros"]),
+    open_axis=st.sampled_from([None, 0, 1, 2]),
+    shape=st.tuples(*[st.sampled_from([9, 12, 15])] * 3),
+    kilobytes=st.sampled_from([1, 4, 9]),
+)
+def test_a_map_filtered_in_blocks_is_the_map_filtered_at_once(
+    stride: int, padding: Padding, open_axis: int | None, shape: tuple[int, ...], kilobytes: int
+) -> None:
+    maps = torch.randn(1, 2, *shape, dtype=torch.float64)
+    lines = torch.randn(3, 7, dtype=torch.float64)
+    kernel = torch.randn(3, 3, 4, 2, 7, dtype=torch.float64)  # (m, l, out, in, x)
+    bias = torch.randn(4, dtype=torch.float64)
+
+    def respond() -> Tensor:
+        return apply_kernel("separable", maps, kernel, lines, padding, stride, 1, bias, open_axis)
+
+    at_once = respond()
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jet_filter, "BLOCK_BYTES", 1024 * kilobytes)
+        torch.testing.assert_close(respond(), at_once)
 
 
 def test_a_state_tells_nothing_of_the_path_it_was_trained_on() -> None:

@@ -33,6 +33,19 @@ pytestmark = pytest.mark.usefixtures("seeded")
 
 # Sampling
 
+
+@pytest.mark.parametrize("shape", [(150, 140, 3), (3, 150, 70), (20, 4, 130)])
+def test_matrices_with_many_rows_are_applied_like_those_with_few(shape: tuple[int, ...]) -> None:
+    sizes = [max(2, size // 2) for size in shape]
+    weights = [
+        linear_weights(torch.linspace(-2, size + 1, count, dtype=torch.float64), size)
+        for count, size in zip(shape, sizes, strict=True)
+    ]
+    maps = torch.randn(1, 2, *sizes, dtype=torch.float64)
+    wanted = torch.einsum("bcxyz,ix,jy,kz->bcijk", maps, *weights)
+    torch.testing.assert_close(apply_along_axes(maps, weights), wanted)
+
+
 INTERPOLATIONS = [linear_weights, cubic_weights, lambda positions, size: gaussian_weights(positions, size, 1.3)]
 KINDS = ["linear", "cubic", "gaussian"]
 

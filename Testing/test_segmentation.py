@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,19 @@ import torch
 from ScaleEquivSegLib import segmentation
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.comparison import dice, dice_per_label
+from ScaleEquivSegLib.devices import Precision, run_where_it_fits
 from ScaleEquivSegLib.errors import Cancelled, OutOfMemory, UnavailableDevice, UnsuitableVolume
 from ScaleEquivSegLib.inference import class_scores, score_planes
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
-from ScaleEquivSegLib.segmentation import Model, Settings, load_model, segment, working_image, write_segmentation
+from ScaleEquivSegLib.segmentation import (
+    Model,
+    Settings,
+    load_model,
+    provenance_path,
+    segment,
+    working_image,
+    write_segmentation,
+)
 from ScaleEquivSegLib.volume import Volume, make_geometry, resample
 
 CPU = Settings(device="cpu")
@@ -110,7 +122,7 @@ def test_numbers_that_are_none_are_counted_and_refused(equivariant: Model, value
     geometry = make_geometry((9, 8, 7), (1, 1, 1), np.eye(3), (0, 0, 0))
     values = np.ones(geometry.shape)
     values[0, :2, 0] = value
-    with pytest.raises(UnsuitableVolume, match="2 voxels"):
+    with pytest.raises(UnsuitableVolume, match="2 of 504 voxels"):
         segment([Volume(values, geometry)], equivariant, CPU)
 
 
@@ -164,8 +176,10 @@ def test_a_device_out_of_memory_is_given_less_at_once_and_then_left(
         return score_planes(*arguments, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(segmentation, "score_planes", only_thin_slabs)
-    assert np.array_equal(segment([volume], equivariant, CPU).labels.array, wanted)
+    result = segment([volume], equivariant, CPU)
+    assert np.array_equal(result.labels.array, wanted)
     assert tried == [None, 8, 1]
+    assert [w.partition(";")[0] for w in result.warnings] == ["cpu ran out of memory"] * 2
 
 
 def test_where_no_memory_suffices_the_error_says_so(equivariant: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,11 +191,60 @@ def test_where_no_memory_suffices_the_error_says_so(equivariant: Model, monkeypa
         segment([make_phantom(PhantomSpec(size=(8, 8, 8))).channels[0]], equivariant, CPU)
 
 
-def test_less_precision_changes_hardly_any_label(equivariant: Model) -> None:
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_less_precision_changes_hardly_any_label(equivariant: Model, precision: Precision) -> None:
     volume = make_phantom(PhantomSpec(seed=2)).channels[0]
     exact = segment([volume], equivariant, CPU).labels.array
-    rounded = segment([volume], equivariant, Settings("cpu", precision="bfloat16")).labels.array
-    assert 0 < (rounded != exact).mean() < 1e-3
+    rounded = segment([volume], equivariant, Settings("cpu", precision=precision)).labels.array
+    assert (rounded != exact).mean() < 1e-3
+    assert rounded.any()
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "SLP", "AIR"])
+def test_mirroring_gives_the_mirror_image_the_mirrored_labels(baseline: Model, orientation: str) -> None:
+    turned = Model(replace(baseline.bundle, orientation=orientation), baseline.network)
+    volume = make_phantom(PhantomSpec(seed=2, size=(40, 32, 36), spacing=(1, 1, 1))).channels[0]
+    mirrored = Volume(volume.array[:, :, ::-1].copy(), volume.geometry)
+    both = Settings("cpu", mirror=True)
+    labels = segment([volume], turned, both).labels.array
+    assert labels.any()
+    assert np.array_equal(segment([mirrored], turned, both).labels.array, labels[:, :, ::-1])
+    once = segment([volume], turned, CPU).labels.array
+    assert not np.array_equal(segment([mirrored], turned, CPU).labels.array, once[:, :, ::-1])
+    assert not np.array_equal(labels, once)
+
+
+def test_mirroring_does_not_depend_on_the_planes_at_once_either(equivariant: Model) -> None:
+    volume = make_phantom(PhantomSpec(seed=2, size=(40, 30, 32), spacing=(1.2, 1, 1))).channels[0]
+    fractions: list[float] = []
+    whole, thin = (
+        segment(
+            [volume],
+            equivariant,
+            Settings("cpu", slab=slab, mirror=True),
+            lambda _, fraction: fractions.append(fraction),
+        )
+        for slab in (1000, 5)
+    )
+    assert np.array_equal(whole.labels.array, thin.labels.array)
+    assert max(fractions) == 1
+
+
+def test_a_deterministic_run_gives_the_same_bits_and_leaves_torch_as_it_was(equivariant: Model) -> None:
+    volume = make_phantom(PhantomSpec(seed=2, size=(32, 32, 32))).channels[0]
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.allow_tf32
+    first, second = (segment([volume], equivariant, Settings("cpu", deterministic=True)) for _ in range(2))
+    assert np.array_equal(first.labels.array, second.labels.array)
+    assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.allow_tf32) == before
+
+
+def test_one_voxel_gone_wrong_does_not_spoil_the_others(equivariant: Model) -> None:
+    phantom = make_phantom(PhantomSpec(seed=2))
+    wanted = segment(phantom.channels, equivariant, CPU).labels.array
+    values = phantom.channels[0].array.astype(np.float64)
+    values[0, 0, 0] = 1e29
+    found = segment([Volume(values, phantom.channels[0].geometry)], equivariant, CPU).labels.array
+    assert (found != wanted).mean() < 1e-3
 
 
 def test_a_run_can_be_stopped_from_its_progress(baseline: Model) -> None:
@@ -207,6 +270,56 @@ def test_a_written_segmentation_says_what_it_is_and_where_it_comes_from(baseline
     assert image.GetMetaData("ScaleEquivSeg_weights_sha256") == baseline.bundle.sha256
     assert [image.GetMetaData(f"Segment{n}_Name") for n in (0, 1)] == ["Head", "Body"]
     assert np.array_equal(sitk.GetArrayFromImage(image), result.labels.array)
+
+
+@pytest.mark.parametrize("name", ["case.nii.gz", "case.mha", "case.seg.nrrd"])
+def test_every_format_has_its_provenance_in_the_header_or_beside_it(baseline: Model, tmp_path: Path, name: str) -> None:
+    volume = make_phantom(PhantomSpec(seed=2, size=(24, 24, 24))).channels[0]
+    result = segment([volume], baseline, replace(CPU, mirror=True))
+    write_segmentation(result, tmp_path / name)
+    beside = provenance_path(tmp_path / name)
+    if beside:
+        found = json.loads(beside.read_text())
+        assert {path.name for path in tmp_path.iterdir()} == {name, "case.provenance.json"}
+    else:
+        image = sitk.ReadImage(str(tmp_path / name))
+        found = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    assert found["ScaleEquivSeg_bundle_version"] == baseline.bundle.version
+    assert found["ScaleEquivSeg_input_voxels_sha256"] == hashlib.sha256(volume.array.tobytes()).hexdigest()
+    assert found["ScaleEquivSeg_mirror"] == "True"
+    assert found["ScaleEquivSeg_torch"] == torch.__version__
+    assert found["ScaleEquivSeg_simpleitk"].startswith("2.")
+
+
+def test_what_a_file_says_of_its_origin_is_the_same_at_any_hour(baseline: Model) -> None:
+    volume = make_phantom(PhantomSpec(seed=2, size=(12, 12, 12))).channels[0]
+    first, second = (segment([volume], baseline, CPU).provenance() for _ in range(2))
+    assert first == second
+
+
+def test_a_device_that_lacks_an_operation_leaves_it_to_the_cpu() -> None:
+    notes: list[str] = []
+
+    def run(device: torch.device, slab: int | None) -> str:
+        if device.type == "mps":
+            raise NotImplementedError("'aten::slow' is not implemented for MPS")
+        return device.type
+
+    assert run_where_it_fits(run, torch.device("mps"), notes.append) == ("cpu", torch.device("cpu"))
+    assert "aten::slow" in notes[0]
+    assert "CPU computed" in notes[1]
+
+
+def test_an_error_that_has_nothing_to_do_with_memory_is_not_tried_again() -> None:
+    tried: list[str] = []
+
+    def run(device: torch.device, slab: int | None) -> None:
+        tried.append(device.type)
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        run_where_it_fits(run, torch.device("cpu"), tried.append)
+    assert tried == ["cpu"]
 
 
 def test_dice_of_masks() -> None:

@@ -57,6 +57,18 @@ class UnwritableOutput(SegmentationError):
     exit_code = 8
 
 
+class SomeCasesFailed(SegmentationError):
+    """Of many cases some could not be segmented; the others were."""
+
+    exit_code = 10
+
+
+class BadCaseList(SegmentationError):
+    """A folder or table of cases with mistakes."""
+
+    exit_code = 11
+
+
 class Cancelled(SegmentationError):
     """The user stopped the run; nothing was written."""
 

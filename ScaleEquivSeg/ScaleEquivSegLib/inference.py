@@ -1,11 +1,10 @@
-"""Running a bundle's network over a volume of any size: weights, devices, slabs, memory, progress, cancelling."""
+"""Running a bundle's network over a volume of any size: weights, slabs, mirroring, progress, cancelling."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from .bundles import Bundle, read_weights
-from .errors import BadBundle, OutOfMemory, UnavailableDevice
+from .errors import BadBundle
 from .networks import SegmentationNetwork, UNet, build_network
 from .networks.sweep import Planes, Sweep
 from .networks.unet import fold_normalisation
@@ -21,8 +20,12 @@ from .networks.unet import fold_normalisation
 CPU_SLAB_BYTES = 2**30
 """Memory that computing one slab may take on the CPU, beside what is kept between slabs."""
 
-MAPS_AT_ONCE = 30
-"""So many maps of the widest layer are in memory while it is computed."""
+MAPS_AT_ONCE = {"cpu": 8, "cuda": 30, "mps": 30}
+"""So many maps of the widest layer are in memory while it is computed; the CPU filters them block by block."""
+
+FARTHEST = 10.0
+"""Values more ranges than this from the level are shown as if they were this far: one voxel gone wrong, a hundred times
+brighter than all others, must not be all that the network sees."""
 
 Checkpoint = Callable[[float], None]
 """Called with the fraction done, many times a second where possible; stops the run by raising."""
@@ -56,27 +59,6 @@ def _refuse_not_finite(weights: Iterable[Tensor]) -> None:
         raise ValueError("its weights are not all finite numbers")
 
 
-def pick_device(name: str) -> torch.device:
-    """The device to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UnavailableDevice(f"{name!r} is not a device; say auto, cpu, cuda, cuda:1 or mps.") from error
-    if not _is_available(device):
-        raise UnavailableDevice(f"This machine offers no device {name!r}; choose auto or cpu.")
-    return device
-
-
-def _is_available(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return (device.index or 0) < torch.cuda.device_count()
-    if device.type == "mps":
-        return torch.backends.mps.is_available()
-    return device.type == "cpu"
-
-
 @dataclass(frozen=True)
 class WorkingImage:
     """What a network is shown of volumes (k, j, i) on one grid: each voxel less a level, divided by a range.
@@ -101,7 +83,11 @@ class WorkingImage:
             (channel[cut].astype(np.float32) - np.float32(level)) / np.float32(span)
             for channel, level, span in zip(self.channels, self.levels, self.ranges, strict=True)
         ]
-        return torch.from_numpy(np.stack(shown).transpose(0, 3, 2, 1))
+        return torch.from_numpy(np.clip(shown, -FARTHEST, FARTHEST).transpose(0, 3, 2, 1))
+
+    def mirrored(self, axis: int) -> WorkingImage:
+        """The image turned round along x, y or z."""
+        return replace(self, channels=[np.flip(channel, 2 - axis) for channel in self.channels])
 
     def whole(self) -> Tensor:
         """All planes, (channel, x, y, z)."""
@@ -114,14 +100,46 @@ def score_planes(
     device: torch.device,
     checkpoint: Checkpoint = lambda fraction: None,
     slab: int | None = None,
+    mirror: int | None = None,
 ) -> Planes:
     """The scores (class, x, y, z) of an image, computed plane by plane as they are read, along its longest axis.
 
     Read inside `torch.inference_mode()`. The number of planes computed at once changes how much memory it takes and not
-    the scores. A network that cannot be swept sees the whole image at once.
+    the scores. A network that cannot be swept sees the whole image at once. With `mirror`, an axis, the scores are
+    those of the mean of two probabilities: of the image, and of its mirror image put back.
     """
     network.to(device)
-    axis = int(np.argmax(image.shape))
+    axis = max((a for a in range(3) if a != mirror), key=lambda a: image.shape[a])
+    if mirror is None:
+        return _planes_of(network, image, axis, device, checkpoint, slab)
+    halves = [0.0, 0.0]
+
+    def half(number: int) -> Checkpoint:
+        def note(fraction: float) -> None:
+            halves[number] = fraction
+            checkpoint(sum(halves) / 2)
+
+        return note
+
+    plain = _planes_of(network, image, axis, device, half(0), slab)
+    turned = _planes_of(network, image.mirrored(mirror), axis, device, half(1), slab)
+    readers = plain.reader(), turned.reader()
+
+    def make(start: int, stop: int) -> Tensor:
+        seen, mirrored = (torch.softmax(read(start, stop).float(), 0) for read in readers)
+        return torch.log((seen + mirrored.flip(1 + mirror)) / 2)
+
+    return Planes(axis, plain.count, 1, make)
+
+
+def _planes_of(
+    network: SegmentationNetwork,
+    image: WorkingImage,
+    axis: int,
+    device: torch.device,
+    checkpoint: Checkpoint,
+    slab: int | None,
+) -> Planes:
     if isinstance(network, UNet) and network.sweepable:
         step = slab or _slab_that_fits(network, image.shape, axis, device)
         return Sweep(network, image.planes, image.shape, axis, step, device, checkpoint).scores
@@ -137,7 +155,7 @@ def score_planes(
 def _slab_that_fits(network: UNet, shape: Sequence[int], axis: int, device: torch.device) -> int:
     """How many planes to compute at once: as many as a share of the free memory holds, in the widest layer."""
     plane = math.prod(shape) // shape[axis]
-    bytes_per_plane = 4 * plane * network.widest * MAPS_AT_ONCE
+    bytes_per_plane = 4 * plane * network.widest * MAPS_AT_ONCE[device.type]
     free = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CPU_SLAB_BYTES
     return max(1, min(64, free // bytes_per_plane))
 
@@ -153,30 +171,6 @@ def class_scores(
     with torch.inference_mode():
         planes = score_planes(network, image, device, checkpoint, slab)
         return planes.reader()(0, planes.count).float().cpu().numpy()
-
-
-T = TypeVar("T")
-
-
-def within_memory(run: Callable[[torch.device, int | None], T], device: torch.device) -> tuple[T, torch.device]:
-    """Run(device, slab); out of memory, with thinner slabs and then on the CPU. Also returns where it worked."""
-    for where in dict.fromkeys((device, torch.device("cpu"))):
-        for slab in (None, 8, 1):
-            try:
-                return run(where, slab), where
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            if where.type == "cuda":
-                torch.cuda.empty_cache()
-    raise OutOfMemory(
-        "There is not enough memory for this volume, not even plane by plane. Close other programs, or crop the volume."
-    )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch or numpy says that memory ran out."""
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class _Watch:

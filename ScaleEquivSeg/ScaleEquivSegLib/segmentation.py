@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import json
+import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 
 from . import __version__
 from .bundles import Bundle, Channel
-from .errors import UnsuitableVolume
-from .inference import WorkingImage, load_network, pick_device, score_planes, within_memory
+from .devices import Precision, arithmetic, pick_device, run_where_it_fits
+from .inference import WorkingImage, load_network, score_planes
+from .inputs import suitable, voxels_sha256
 from .labelmap import segment_header
 from .layers.resample import apply_along_axes
 from .networks import SegmentationNetwork
 from .networks.sweep import Planes
-from .volume import AxisOrder, Geometry, Volume, interpolation_weights, resample, working_geometry, write_volume
+from .volume import (
+    ONE_FILE_FORMATS,
+    AxisOrder,
+    Geometry,
+    Volume,
+    interpolation_weights,
+    resample,
+    working_geometry,
+    write_volume,
+)
+from .whole_files import write_text
 
 PLANES_AT_ONCE = 4
 """Labels are decided for so many planes at a time: the scores of all scales, side by side, take the most memory."""
 
 Progress = Callable[[str, float], None]
 """Called with the phase and the fraction of it that is done; stops the run by raising `Cancelled`."""
-
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -41,12 +51,22 @@ class Model:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to compute. Only the precision may change a label, and on another device the last digits of a score."""
+    """How to compute. Precision and mirroring may change a label; another device, the last digits of a score."""
 
     device: str = "auto"
     slab: int | None = None
-    """Planes computed at once; as many as memory allows if None."""
+    """Planes computed at once; as many as memory allows if None. Never changes the result."""
     precision: Precision = "float32"
+    mirror: bool = False
+    """Average with the mirror image, left for right; takes twice as long."""
+    deterministic: bool = False
+    """The same bits every time on the same device; on a GPU slower."""
+    replace_nonfinite: bool = False
+    """Take the smallest value of a volume for its voxels that are NaN or infinite, instead of refusing it."""
+
+    def provenance(self) -> dict[str, str]:
+        """The settings that can change a label, as strings for a file header."""
+        return {name: str(getattr(self, name)) for name in ("precision", "mirror", "replace_nonfinite")}
 
 
 @dataclass(frozen=True)
@@ -55,20 +75,30 @@ class Segmentation:
 
     labels: Volume
     bundle: Bundle
+    settings: Settings
+    inputs: tuple[str, ...]
+    """The sha256 of the voxels of each input."""
     ml: Mapping[str, float]
     seconds: float
     device: str
     warnings: tuple[str, ...] = field(default=())
 
     def provenance(self) -> dict[str, str]:
-        """Where the labels come from, as strings for a file header."""
+        """Where the labels come from, as strings for a file header: all of it, and nothing that changes by the hour."""
         return {
             "bundle": self.bundle.name,
             "bundle_version": self.bundle.version,
             "weights_sha256": self.bundle.sha256,
+            "input_voxels_sha256": " ".join(self.inputs),
+            **self.settings.provenance(),
+            "device": self.device,
+            "deterministic": str(self.settings.deterministic),
             "software": f"ScaleEquivSeg {__version__}",
             "torch": torch.__version__,
-            "device": self.device,
+            "numpy": np.__version__,
+            "simpleitk": sitk.Version.VersionString(),
+            "python": platform.python_version(),
+            **({"warnings": " ".join(self.warnings)} if self.warnings else {}),
         }
 
 
@@ -85,50 +115,57 @@ def segment(
 ) -> Segmentation:
     """Segment a volume of one or several channels; the labels lie on the grid of the first."""
     started = time.monotonic()
-    bundle = model.bundle
     device = pick_device(settings.device)
     progress("Preparing", 0.0)
-    _check_channels(channels, bundle)
+    hashes = tuple(voxels_sha256(channel) for channel in channels)
+    channels, notes = suitable(channels, hashes, model.bundle, settings.replace_nonfinite)
     geometry = channels[0].geometry
-    order = AxisOrder.towards(geometry.direction, bundle.orientation)
-    warnings: tuple[str, ...] = ()
-    constant = [c.name for c, v in zip(bundle.inputs, channels, strict=True) if v.array.min() == v.array.max()]
+    constant = [c.name for c, v in zip(model.bundle.inputs, channels, strict=True) if v.array.min() == v.array.max()]
     if constant:
         labels = np.zeros(geometry.shape, np.uint8)
-        warnings = (f"{', '.join(constant)} has the same value everywhere; the segmentation is empty.",)
+        notes.append(f"{', '.join(constant)} has the same value everywhere; the segmentation is empty.")
     else:
+        order = AxisOrder.towards(geometry.direction, model.bundle.orientation)
         upright = [order.apply(channel) for channel in channels]
-        found, used = _label_upright(upright, model, device, settings, progress)
+        found, device = _label_upright(upright, model, device, settings, progress, notes.append)
         labels = order.undo(found)
-        if used != device:
-            warnings = (f"{device} has too little memory for this volume; it was segmented on the CPU instead.",)
-            device = used
     return Segmentation(
         labels=Volume(labels, geometry),
-        bundle=bundle,
-        ml={label.name: float((labels == label.value).sum()) * geometry.voxel_ml for label in bundle.labels},
+        bundle=model.bundle,
+        settings=settings,
+        inputs=hashes,
+        ml={label.name: float((labels == label.value).sum()) * geometry.voxel_ml for label in model.bundle.labels},
         seconds=time.monotonic() - started,
         device=str(device),
-        warnings=warnings,
+        warnings=tuple(notes),
     )
 
 
 def _label_upright(
-    channels: Sequence[Volume], model: Model, device: torch.device, settings: Settings, progress: Progress
+    channels: Sequence[Volume],
+    model: Model,
+    device: torch.device,
+    settings: Settings,
+    progress: Progress,
+    note: Callable[[str], None],
 ) -> tuple[np.ndarray, torch.device]:
     """Labels on the grid of volumes that are already in the bundle's orientation, and where they were computed."""
     image, working = _working_image_upright(channels, model.bundle)
+    mirror = next(axis for axis, letter in enumerate(model.bundle.orientation) if letter in "RL")
 
     def run(where: torch.device, slab: int | None) -> np.ndarray:
-        low = getattr(torch, settings.precision)
-        with torch.inference_mode(), torch.autocast(where.type, low, enabled=low != torch.float32):
+        with arithmetic(where, settings.precision, settings.deterministic):
             scores = score_planes(
-                model.network, image, where, lambda fraction: progress("Segmenting", fraction), slab or settings.slab
+                model.network,
+                image,
+                where,
+                lambda fraction: progress("Segmenting", fraction),
+                slab or settings.slab,
+                mirror if settings.mirror else None,
             )
             return _labels_on_grid(scores, working, channels[0].geometry)
 
-    labels, used = within_memory(run, device)
-    return labels, used
+    return run_where_it_fits(run, device, note)
 
 
 def working_image(channels: Sequence[Volume], bundle: Bundle) -> tuple[WorkingImage, Geometry]:
@@ -142,22 +179,6 @@ def _working_image_upright(channels: Sequence[Volume], bundle: Bundle) -> tuple[
     arrays = [resample(volume, target).array for volume in channels]
     bounds = [normalisation(array, channel) for array, channel in zip(arrays, bundle.inputs, strict=True)]
     return WorkingImage(arrays, [low for low, _ in bounds], [span for _, span in bounds]), target
-
-
-def _check_channels(channels: Sequence[Volume], bundle: Bundle) -> None:
-    wanted = [channel.name for channel in bundle.inputs]
-    if len(channels) != len(wanted):
-        raise UnsuitableVolume(
-            f"{bundle.name} takes {len(wanted)} volume(s) ({', '.join(wanted)}), got {len(channels)}."
-        )
-    for name, channel in zip(wanted, channels, strict=True):
-        if not np.issubdtype(channel.array.dtype, np.floating):
-            continue
-        bad = channel.array.size - int(np.isfinite(channel.array).sum())
-        if bad:
-            raise UnsuitableVolume(
-                f"{name} has {bad} voxels that are NaN or infinite; replace them by a number, then run again."
-            )
 
 
 def normalisation(array: np.ndarray, channel: Channel) -> tuple[float, float]:
@@ -191,10 +212,23 @@ def _labels_on_grid(scores: Planes, source: Geometry, target: Geometry) -> np.nd
 
 
 def write_segmentation(segmentation: Segmentation, path: Path, compress: bool = True) -> None:
-    """Write labels as a `.seg.nrrd` that Slicer opens as a segmentation with names, colours and coded terms."""
-    header = {f"ScaleEquivSeg_{key}": value for key, value in segmentation.provenance().items()}
-    header |= segment_header(segmentation.bundle.labels, segmentation.labels.geometry)
+    """Write labels as a `.seg.nrrd` that Slicer opens as a segmentation with names, colours and coded terms.
+
+    Other formats have no room for provenance; a file beside them, `provenance_path`, holds it.
+    """
+    provenance = {f"ScaleEquivSeg_{key}": value for key, value in segmentation.provenance().items()}
+    header = provenance | segment_header(segmentation.bundle.labels, segmentation.labels.geometry)
+    beside = provenance_path(path)
+    if beside:
+        write_text(json.dumps(provenance, indent=2) + "\n", beside)
     write_volume(segmentation.labels, path, header, compress)
+
+
+def provenance_path(path: Path) -> Path | None:
+    """The file beside labels that says where they come from, unless their own header does."""
+    name = path.name
+    ending = next((e for e in ONE_FILE_FORMATS if name.lower().endswith(e)), "")
+    return None if ending == ".nrrd" else path.with_name(f"{name[: len(name) - len(ending)]}.provenance.json")
 
 
 def report(segmentation: Segmentation) -> dict[str, str | float]:

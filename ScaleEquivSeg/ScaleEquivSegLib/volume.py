@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +14,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import UnreadableVolume, UnsuitableVolume, UnwritableOutput
+from .headers import is_sheared, sheared
+from .reading import checked_reader, ijk_to_lps, last_line, read_file
 
 ONE_FILE_FORMATS = (".nrrd", ".nii.gz", ".nii", ".mha")
+
+NIFTI_LABELS = "1002"
+"""The intent code of a NIfTI file of labels."""
+FEWEST_LABELLED_VOXELS = 4096
+MOST_LABELS = 16
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 """ITK and its files count x to the left and y to the back; Slicer counts to the right and to the front."""
@@ -85,49 +93,33 @@ def make_geometry(size: tuple[int, int, int], spacing: object, direction: object
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a scalar volume from NRRD, NIfTI, MetaImage, ... or from a folder that holds one DICOM series."""
-    image = _read_image(Path(path))
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise UnsuitableVolume(
-            f"{path} is a colour or vector image with {image.GetNumberOfComponentsPerPixel()} components per voxel; "
-            "pick a scalar volume, or extract one component first."
-        )
-    if "complex" in image.GetPixelIDTypeAsString():
-        raise UnsuitableVolume(f"{path} has complex numbers; extract the magnitude first.")
-    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
-        image = image[:, :, :, 0]
-    if image.GetDimension() != 3:
-        raise UnsuitableVolume(
-            f"{path} has {image.GetDimension()} dimensions; pick a 3D volume, or extract one frame first."
-        )
+    """Read a scalar volume from NRRD, NIfTI or MetaImage, or from a folder that holds one DICOM series.
+
+    Whatever comes back is what the file holds: a damaged or ambiguous file is an error.
+    """
+    return from_sitk(read_file(Path(path)))
+
+
+def read_image(path: Path) -> Volume:
+    """Read a volume to be segmented: as `read_volume`, but not a file that says of itself that it holds labels."""
+    image = read_file(Path(path))
+    intent = image.GetMetaData("intent_code") if image.HasMetaDataKey("intent_code") else ""
+    if image.HasMetaDataKey("Segment0_ID") or intent == NIFTI_LABELS:
+        raise UnsuitableVolume(f"{path} is a segmentation; pick the image on which it was drawn.")
     return from_sitk(image)
 
 
-def _read_image(path: Path) -> sitk.Image:
-    if not path.exists():
-        raise UnreadableVolume(f"{path} does not exist.")
-    try:
-        if path.is_dir():
-            return _read_dicom_series(path)
-        return sitk.ReadImage(os.fspath(path))
-    except RuntimeError as error:
-        raise UnreadableVolume(f"{path} cannot be read as an image: {_last_line(error)}") from error
-
-
-def _read_dicom_series(folder: Path) -> sitk.Image:
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(os.fspath(folder))
-    if not series:
-        raise UnreadableVolume(f"{folder} holds no DICOM series.")
-    if len(series) > 1:
-        raise UnsuitableVolume(
-            f"{folder} holds {len(series)} DICOM series; put the one to segment in a folder of its own."
-        )
-    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(os.fspath(folder), series[0])
-    return sitk.ReadImage(files)
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].strip()
+def looks_like_labels(array: np.ndarray) -> bool:
+    """Whether voxels can hardly be anything but labels: many of them, and few different whole numbers from 0."""
+    if array.dtype.kind not in "biu" or array.size < FEWEST_LABELLED_VOXELS:
+        return False
+    known: set[int] = set()
+    for plane in (array[len(array) // 2], *array):  # the middle of an image shows at once that it is one
+        others = plane[~np.isin(plane, sorted(known))]
+        known.update(np.unique(others).tolist())
+        if len(known) > MOST_LABELS or min(known) < 0:
+            return False
+    return True
 
 
 def check_format(path: Path) -> None:
@@ -138,27 +130,34 @@ def check_format(path: Path) -> None:
 
 def write_volume(volume: Volume, path: Path, header: Mapping[str, str] | None = None, compress: bool = True) -> None:
     """Write a volume so that the file is either complete or not there; header entries become NRRD keys."""
-    check_format(Path(path))
+    path = Path(path)
+    check_format(path)
+    if is_sheared(volume.geometry.direction):
+        raise sheared(path)
     image = to_sitk(volume)
     for key, value in (header or {}).items():
-        image.SetMetaData(key, value)
-    path = Path(path)
+        image.SetMetaData(key, _on_one_line(value))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
             unfinished = Path(folder) / path.name
             sitk.WriteImage(image, os.fspath(unfinished), compress)
+            # On a full disk the writer of NIfTI stops without a word.
+            checked_reader(unfinished)
             os.replace(unfinished, path)
-    except (OSError, RuntimeError) as error:
-        raise UnwritableOutput(f"{path} cannot be written: {_last_line(error)}") from error
+    except (OSError, RuntimeError, UnreadableVolume) as error:
+        raise UnwritableOutput(f"{path} cannot be written: {last_line(error)}") from error
+
+
+def _on_one_line(text: str) -> str:
+    """Text that fits into a header of lines of UTF-8."""
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", text).encode("utf-8", "replace").decode("utf-8")
 
 
 def from_sitk(image: sitk.Image) -> Volume:
     """A 3D SimpleITK image as a Volume."""
-    matrix = np.eye(4)
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    matrix[:3, :3] = LPS_TO_RAS @ direction * np.array(image.GetSpacing())
-    matrix[:3, 3] = LPS_TO_RAS @ np.array(image.GetOrigin())
+    matrix = ijk_to_lps(image)
+    matrix[:3] = LPS_TO_RAS @ matrix[:3]
     array = sitk.GetArrayFromImage(image)
     return Volume(array, Geometry(array.shape, matrix))
 

@@ -156,7 +156,7 @@ class Worker:
         self._progress(job, "Starting", 0.0)
         # torch takes seconds to import: not before it is needed, and after the panel has heard from us.
         from .segmentation import Settings, segment, write_segmentation
-        from .volume import check_format, read_volume
+        from .volume import check_format, read_image
 
         settings = settings_from(request.settings, Settings)
         check_format(request.output)
@@ -166,7 +166,7 @@ class Worker:
         channels: list[Volume] = []
         for path in request.inputs:
             self._progress(job, "Reading", len(channels) / len(request.inputs))
-            channels.append(read_volume(path))
+            channels.append(read_image(path))
         result = segment(channels, model, settings, lambda *step: self._progress(job, *step))
         self._progress(job, "Writing", 0.0)
         write_segmentation(result, request.output, compress=False)

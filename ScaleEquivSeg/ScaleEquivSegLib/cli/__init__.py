@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from ..errors import SegmentationError
+from ..errors import Cancelled, SegmentationError
 from .compare import add_compare
-from .console import EXIT_CODES
+from .console import EXIT_CODES, silence
 from .models import add_models
 from .phantom import add_phantom
 from .scale_sweep import add_scale_sweep
@@ -18,15 +19,24 @@ from .segment import add_segment
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a case may have a name that the terminal cannot show
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence()
+        return 141
+    except Cancelled as stop:
+        print(f"interrupted: {stop}", file=sys.stderr)
+        return stop.exit_code
     except SegmentationError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; no unfinished file was left", file=sys.stderr)
+        print("interrupted: nothing unfinished was left.", file=sys.stderr)
         return 130
     return 0
 

@@ -25,7 +25,7 @@ from ..comparison import (
 from ..errors import UnsuitableVolume
 from ..labelmap import in_common_classes, read_labelmap, segment_header
 from ..volume import ONE_FILE_FORMATS, Volume, check_format, write_volume
-from .console import EXIT_CODES, bundle_named, positive, print_table, refuse_existing, write_json
+from .console import EXIT_CODES, bundle_named, check_outputs, positive, print_table, say, write_json
 
 REGIONS_SHOWN = 10
 
@@ -77,8 +77,8 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _compare(options: argparse.Namespace) -> None:
     outputs = _output_paths(options)
-    refuse_existing([*outputs, options.json], options.overwrite)
     paths = [options.a, options.b, *([options.reference] if options.reference else [])]
+    check_outputs([*outputs, options.json], options.overwrite, paths)
     known = {label.value: label.name for label in bundle_named(options.bundle).labels} if options.bundle else None
     volumes, names = in_common_classes([read_labelmap(path) for path in paths], known)
     for path, volume in zip(paths[1:], volumes[1:], strict=True):
@@ -92,7 +92,7 @@ def _compare(options: argparse.Namespace) -> None:
     for wanted in _maps(outputs, volumes):
         shown = agreement_map(wanted.found, wanted.other, value)
         write_volume(shown, wanted.path, segment_header(wanted.labels, shown.geometry))
-        print(f"{wanted.path}: {', '.join(f'{label.value} {label.name}' for label in wanted.labels)}")
+        say(f"{wanted.path}: {', '.join(f'{label.value} {label.name}' for label in wanted.labels)}")
     if options.json:
         write_json(content, options.json)
 
@@ -126,7 +126,7 @@ def _compare_pair(volumes: Sequence[Volume], names: Mapping[int, str], tolerance
     classes = compare_classes(a, b, names, tolerance)
     _print_classes("A and B", classes, a, ("ml A", "ml B"))
     regions = disagreement_regions(a, b)
-    print(f"\n{len(regions)} region(s) of disagreement, {sum(region.ml for region in regions):.3f} ml")
+    say(f"\n{len(regions)} region(s) of disagreement, {sum(region.ml for region in regions):.3f} ml")
     if regions:
         rows: list[tuple[str, ...]] = [("", "voxels", "ml", "R", "A", "S")]
         for number, region in enumerate(regions[:REGIONS_SHOWN], 1):
@@ -141,7 +141,7 @@ def _compare_with_reference(volumes: Sequence[Volume], names: Mapping[int, str],
     content: dict[str, float] = {}
     for one, volume in zip("ab", pair, strict=True):
         classes = compare_classes(volume, reference, names, tolerance)
-        print()
+        say()
         _print_classes(f"{one.upper()} and reference", classes, volume, (f"ml {one.upper()}", "ml reference"))
         found = figures(classes, volume.geometry) | confusion_figures(volume, reference, names)
         content |= {f"{one}.{key}": value for key, value in found.items()}

@@ -1,25 +1,29 @@
-"""What all commands share: kinds of arguments, tables, a progress bar, and files that are whole or not there."""
+"""What all commands share: kinds of arguments, checks of outputs, tables, a progress bar, and how to be stopped."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import math
 import os
+import shutil
+import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from ..bundles import Bundle, bundled_models, find_bundles, read_bundle
-from ..errors import BadBundle, OutputExists, UnwritableOutput
+from ..errors import BadBundle, Cancelled, OutputExists
+from ..progress import Remaining
+from ..whole_files import write_text
 
 EXIT_CODES = """exit codes:
   0 done   1 other error   2 wrong usage   3 unreadable volume   4 unsuitable volume   5 bad bundle
   6 device not available   7 output exists   8 output cannot be written   9 out of memory
-  130 interrupted"""
+  10 some cases failed   11 bad list of cases   130 interrupted   141 output cut off (as by head)"""
 
 
 def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -53,10 +57,16 @@ def bundle_named(text: str) -> Bundle:
     return read_bundle(folder)
 
 
-def refuse_existing(paths: Iterable[Path | None], overwrite: bool) -> None:
-    """Stop before anything is computed if an output is there already, unless it may be replaced."""
+def check_outputs(paths: Iterable[Path | None], overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Stop before anything is computed if outputs are one file, an input, or there already and not to be replaced."""
+    taken = {path.resolve() for path in inputs}
     for path in paths:
-        if path and path.exists() and not overwrite:
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise OutputExists(f"{path} would replace an input or another output; give another name.")
+        taken.add(path.resolve())
+        if path.exists() and not overwrite:
             raise OutputExists(f"{path} exists; give another name or add --overwrite.")
 
 
@@ -65,25 +75,48 @@ def write_json(content: Mapping[str, object], path: Path) -> None:
     finite = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in content.items()
     }
-    _write_whole(json.dumps(finite, indent=2) + "\n", path)
+    write_text(json.dumps(finite, indent=2) + "\n", path)
 
 
-def write_csv(rows: Iterable[Sequence[object]], path: Path) -> None:
-    """Write a table, its heading first."""
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    _write_whole(text.getvalue(), path)
-
-
-def _write_whole(text: str, path: Path) -> None:
+def say(line: str = "") -> None:
+    """Print a line at once; if nobody reads any longer, as after `| head`, the run goes on in silence."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-            unfinished = Path(folder) / path.name
-            unfinished.write_text(text, encoding="utf-8", newline="")
-            os.replace(unfinished, path)
-    except OSError as error:
-        raise UnwritableOutput(f"{path} cannot be written: {error.strerror}.") from error
+        print(line, flush=True)
+    except BrokenPipeError:
+        silence()
+
+
+def silence() -> None:
+    """Send what is still to be printed nowhere."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], None]]:
+    """A check that stops the run if Ctrl-C or SIGTERM has come; a second one does not wait for a check."""
+    before: dict[int, Any] = {}
+    came = False
+
+    def take_note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def check() -> None:
+        if came:
+            raise Cancelled("nothing unfinished was left.")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, take_note)
+    try:
+        yield check
+    finally:
+        restore()
 
 
 def print_table(rows: Sequence[Sequence[str]], numbers: bool = False) -> None:
@@ -94,22 +127,33 @@ def print_table(rows: Sequence[Sequence[str]], numbers: bool = False) -> None:
             cell.rjust(width) if numbers and column else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        print("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 class ProgressBar:
-    """One line on a terminal; nothing where stderr is not one."""
+    """One line on a terminal, with the time to go; nothing where stderr is not one."""
 
-    def __init__(self) -> None:
-        self._visible = sys.stderr.isatty()
+    def __init__(self, title: str = "", check: Callable[[], None] = lambda: None) -> None:
+        self.visible = sys.stderr.isatty()
+        self._title = title
+        self._check = check
+        self._remaining = Remaining()
 
     def update(self, phase: str, fraction: float) -> None:
-        """Show how far a phase is."""
-        if self._visible:
-            filled = round(30 * fraction)
-            print(f"\r{phase:20s} [{'#' * filled:30s}] {fraction:4.0%}", end="", file=sys.stderr, flush=True)
+        """Show how far a phase is, unless the check stops the run."""
+        self._check()
+        if self.visible:
+            filled = "#" * round(20 * fraction)
+            seconds = self._remaining.update(phase, fraction)
+            left = "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
+            self._show(f"{self._title}{phase:12s} [{filled:20s}] {fraction:4.0%}  {left}")
 
     def close(self) -> None:
-        """Leave the line."""
-        if self._visible:
-            print(file=sys.stderr)
+        """Clear the line."""
+        if self.visible:
+            self._show("")
+            print("\r", end="", file=sys.stderr, flush=True)
+
+    def _show(self, line: str) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r{line[:width]:{width}s}", end="", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..bundles import CARD, Bundle, bundle_folders, bundled_models, find_bundles, read_bundle
 from ..errors import BadBundle
-from .console import print_table, refuse_existing, write_json
+from .console import check_outputs, print_table, write_json
 
 
 def add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,7 +28,7 @@ def add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _list_models(options: argparse.Namespace) -> None:
-    refuse_existing([options.json], options.overwrite)
+    check_outputs([options.json], options.overwrite)
     found, refused = find_bundles([bundled_models(), *options.folders])
     rows = [("name", "version", "task", "network", "inputs", "labels", "sha256")]
     print_table([*rows, *(_row(bundle) for bundle in found)])
@@ -62,7 +62,7 @@ def _entry(bundle: Bundle) -> dict[str, object]:
 
 
 def _check_models(options: argparse.Namespace) -> None:
-    refuse_existing([options.json], options.overwrite)
+    check_outputs([options.json], options.overwrite)
     verdicts: dict[str, str] = {}
     for folder in options.folders:
         for bundle in _bundles_in(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,10 @@ from ..bundles import Bundle
 from ..comparison import check_same_grid
 from ..errors import BadBundle
 from ..labelmap import in_common_classes, read_labelmap
-from ..volume import Volume, read_volume
-from .console import (
-    EXIT_CODES,
-    ProgressBar,
-    bundle_named,
-    positive,
-    print_table,
-    refuse_existing,
-    write_csv,
-    write_json,
-)
+from ..volume import Volume, read_image
+from ..whole_files import write_csv
+from .computing import add_computing, settings_from
+from .console import EXIT_CODES, ProgressBar, bundle_named, check_outputs, positive, print_table, write_json
 
 if TYPE_CHECKING:
     from ..scale_sweep import AtScale
@@ -50,7 +44,7 @@ def add_scale_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser
     )
     parser.add_argument("--scales", type=_scales, default=SCALES, help=f"comma-separated (default: {SCALES})")
     parser.add_argument("--reference", type=Path, metavar="LABELS", help="also compare with these, magnified")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    add_computing(parser)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row per bundle, scale and class here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
@@ -63,24 +57,25 @@ def _scales(text: str) -> tuple[float, ...]:
 
 
 def _scale_sweep(options: argparse.Namespace) -> None:
-    refuse_existing([options.csv, options.json], options.overwrite)
+    check_outputs([options.csv, options.json], options.overwrite, options.images)
     bundles = [bundle_named(text) for text in options.bundle]
     if len({bundle.name for bundle in bundles}) < len(bundles):
         raise BadBundle("Two bundles have the same name, which their figures go by; sweep them one after the other.")
-    channels = [read_volume(path) for path in options.images]
+    channels = [read_image(path) for path in options.images]
     references = {bundle.name: _reference(options.reference, channels[0], bundle) for bundle in bundles}
     # torch takes seconds to import, and wrong arguments are found without it.
     from ..scale_sweep import scale_sweep
-    from ..segmentation import Settings, load_model
+    from ..segmentation import load_model
 
-    bar, settings = ProgressBar(), Settings(device=options.device)
-    sweeps = {
-        model.bundle.name: scale_sweep(
-            channels, model, options.scales, references[model.bundle.name], settings, bar.update
-        )
-        for model in [load_model(bundle) for bundle in bundles]
-    }
-    bar.close()
+    settings = settings_from(options)
+    models = [load_model(bundle) for bundle in bundles]
+    with closing(ProgressBar()) as bar:
+        sweeps = {
+            model.bundle.name: scale_sweep(
+                channels, model, options.scales, references[model.bundle.name], settings, bar.update
+            )
+            for model in models
+        }
     print_table(
         [
             ("Dice with", *(f"x{scale:g}" for scale in options.scales)),

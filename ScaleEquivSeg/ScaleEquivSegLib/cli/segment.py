@@ -1,55 +1,99 @@
-"""`segment`: labels of one volume, with a report of volumes in millilitres."""
+"""`segment`: labels of one volume or of many, with volumes in millilitres."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
 from pathlib import Path
 
-from ..volume import check_format, read_volume
-from .console import EXIT_CODES, ProgressBar, bundle_named, positive, refuse_existing, write_json
+from ..volume import check_format, read_image
+from .computing import add_computing, settings_from
+from .console import EXIT_CODES, ProgressBar, bundle_named, check_outputs, say, stoppable, write_json
+from .segment_cases import segment_cases
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+DESCRIPTION = """\
+Segment one case:
+  segment brain.nii.gz -o brain.seg.nrrd --bundle phantom-unet
+A case of several channels, one file each, in the card's order:
+  segment a_t1.nrrd a_t1ce.nrrd a_t2.nrrd a_flair.nrrd -o a.seg.nrrd --bundle FOLDER
+Many cases, into a folder with volumes.csv and, if some failed, failures.csv:
+  segment --cases images -o results --bundle phantom-unet
+  segment --cases cases.csv -o results --bundle phantom-unet
+
+LIST is one of
+  a folder   One channel: each image, and each sub-folder with a DICOM series, is a case.
+             Several channels: images named <case>_<channel>.nrrd and so on, or a sub-folder
+             per case with an image per channel.
+  a CSV      with the columns `case` and one per channel, named as in the bundle's card (for one
+             channel `image` will do): files or DICOM folders, seen from the CSV's own folder.
+The same command again goes on where a run was stopped and tries failed cases once more. It does not
+look at finished cases: to segment one anew, because its image has changed, remove its result."""
 
 
 def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `segment`."""
-    parser = commands.add_parser("segment", help="segment one volume", epilog=EXIT_CODES)
-    parser.add_argument(
+    parser = commands.add_parser(
+        "segment",
+        help="segment one volume, or many",
+        usage="%(prog)s (IMAGE... | --cases LIST) -o OUT --bundle BUNDLE [options]",
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
         "images",
-        nargs="+",
+        nargs="*",
         type=Path,
+        default=[],
         metavar="IMAGE",
-        help="the volume; one file per channel, in the card's order",
+        help="the volume, a file or a DICOM folder; one per channel, in the card's order",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="labels to write, e.g. case.seg.nrrd")
-    parser.add_argument("--bundle", required=True, help="a bundle's folder, or the name of a bundled model")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="fewer digits, less memory")
+    what.add_argument("--cases", type=Path, metavar="LIST", help="many volumes: a folder of images, or a CSV")
     parser.add_argument(
-        "--slab", type=positive(int), metavar="N", help="planes computed at once (default: as memory allows)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        required=True,
+        help="labels to write, e.g. case.seg.nrrd; with --cases a folder",
     )
+    parser.add_argument("--bundle", required=True, help="a bundle's folder, or the name of a bundled model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write bundle, hash, seconds and volumes here")
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace outputs that exist, with --cases those of all cases"
+    )
+    add_computing(parser)
+    parser.add_argument(
+        "--replace-nonfinite", action="store_true", help="take 0 for NaN and infinite voxels instead of refusing them"
+    )
     parser.set_defaults(command=_segment)
 
 
 def _segment(options: argparse.Namespace) -> None:
-    refuse_existing([options.output, options.json], options.overwrite)
+    if options.cases:
+        segment_cases(options)
+    else:
+        _segment_one(options)
+
+
+def _segment_one(options: argparse.Namespace) -> None:
+    check_outputs([options.output, options.json], options.overwrite, options.images)
     check_format(options.output)
     bundle = bundle_named(options.bundle)
-    channels = [read_volume(path) for path in options.images]
+    channels = [read_image(path) for path in options.images]
     # torch takes seconds to import, and wrong arguments are found without it.
-    from ..segmentation import Settings, load_model, report, segment, write_segmentation
+    from ..segmentation import load_model, report, segment, write_segmentation
 
-    bar = ProgressBar()
-    settings = Settings(device=options.device, slab=options.slab, precision=options.precision)
-    result = segment(channels, load_model(bundle), settings, bar.update)
-    bar.close()
+    with stoppable() as check:
+        model, settings = load_model(bundle), settings_from(options)
+        with closing(ProgressBar(check=check)) as bar:
+            result = segment(channels, model, settings, bar.update)
+        write_segmentation(result, options.output)
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    write_segmentation(result, options.output)
     if options.json:
         write_json(report(result), options.json)
     volumes = ", ".join(f"{name} {ml:.2f} ml" for name, ml in result.ml.items())
-    print(f"{options.output}: {volumes} ({bundle.name} {bundle.version}, {result.device}, {result.seconds:.1f} s)")
+    say(f"{options.output}: {volumes} ({bundle.name} {bundle.version}, {result.device}, {result.seconds:.1f} s)")

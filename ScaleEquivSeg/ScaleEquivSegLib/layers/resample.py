@@ -18,6 +18,10 @@ LIFT_BLUR = 0.7
 OCTAVE_BLUR = 1.4
 """Width of the Gaussian before a stride of 2, in voxels of the finer grid."""
 
+BAND = 64
+"""So many rows of a matrix are applied at once: a position depends on its neighbours alone, so a band of rows needs few
+columns, and the time per voxel does not grow with the size of the volume."""
+
 
 def lift(image: Tensor, axis: ScaleAxis) -> ScaleMaps:
     """Sample an image (batch, channel, x, y, z) on the grid of every scale, blurred in proportion to the scale.
@@ -100,11 +104,32 @@ def _scatter_taps(taps: Tensor, weights: Tensor, size: int) -> Tensor:
 def apply_along_axes(maps: Tensor, weights: list[Tensor]) -> Tensor:
     """Apply one matrix (out, in) along each of the three spatial axes of (batch, channel, x, y, z)."""
     wx, wy, wz = (w.to(maps) for w in weights)
-    maps = maps @ wz.T
-    maps = wy @ maps
+    maps = _rows_applied(wz, maps, 4)
+    if maps.shape[4] < BAND:  # few planes along z: products with rows of z would be too small to be fast
+        maps = _rows_applied(wy, maps.transpose(3, 4).contiguous(), 4).transpose(3, 4)
+    else:
+        maps = _rows_applied(wy, maps, 3)
     batch, channel, x, y, z = maps.shape
-    maps = wx @ maps.reshape(batch, channel, x, y * z)
+    maps = _rows_applied(wx, maps.reshape(batch, channel, x, y * z), 2)
     return maps.reshape(batch, channel, len(wx), y, z).contiguous(memory_format=torch.channels_last_3d)
+
+
+def _rows_applied(weights: Tensor, maps: Tensor, axis: int) -> Tensor:
+    """A matrix applied along the last axis of maps or along the one before it, a band of rows at a time."""
+
+    def product(rows: Tensor, lines: Tensor) -> Tensor:
+        return lines @ rows.T if axis == maps.dim() - 1 else rows @ lines
+
+    if (
+        len(weights) <= BAND or maps.device.type != "cpu" or torch.compiler.is_compiling()
+    ):  # which columns, is no tensor
+        return product(weights, maps)
+    bands = []
+    for rows in weights.split(BAND):
+        used = rows.any(0).nonzero()
+        first, last = int(used[0]), int(used[-1]) + 1
+        bands.append(product(rows[:, first:last], maps.narrow(axis, first, last - first)))
+    return torch.cat(bands, axis)
 
 
 class BlurredStride(nn.Module):

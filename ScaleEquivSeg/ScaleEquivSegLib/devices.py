@@ -1,0 +1,115 @@
+"""Where and how to compute: the devices there are, their arithmetic, and what to do when one has too little memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeVar
+
+import torch
+
+from .errors import OutOfMemory, UnavailableDevice
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+THINNER_SLABS = (None, 8, 1)
+"""Planes computed at once: as many as should fit and, where memory runs out nevertheless, fewer."""
+
+T = TypeVar("T")
+
+
+def pick_device(name: str) -> torch.device:
+    """The device to compute on: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is CUDA, else MPS, else the CPU."""
+    if name == "auto":
+        return next((d for d in map(torch.device, ("cuda", "mps")) if _is_available(d)), torch.device("cpu"))
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UnavailableDevice(f"{name!r} is not a device; say auto, cpu, cuda, cuda:1 or mps.") from error
+    if not _is_available(device):
+        raise UnavailableDevice(f"This machine offers no device {name!r}; choose auto or cpu.")
+    return device
+
+
+def _is_available(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    if device.type == "mps":
+        return torch.backends.mps.is_available()
+    return device.type == "cpu"
+
+
+@contextmanager
+def arithmetic(device: torch.device, precision: Precision, deterministic: bool) -> Iterator[None]:
+    """No gradients, and the digits asked for: float32 is float32 on every GPU, not the shorter TF32.
+
+    Deterministic: the same device gives the same bits every time. What the process had set is restored.
+    """
+    low = getattr(torch, precision)
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+        torch.use_deterministic_algorithms(True)
+    try:
+        with (
+            torch.inference_mode(),
+            torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=deterministic, allow_tf32=precision != "float32"
+            ),
+            torch.autocast(device.type, low, enabled=low != torch.float32),
+        ):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(was_deterministic)
+
+
+def run_where_it_fits(
+    run: Callable[[torch.device, int | None], T], device: torch.device, note: Callable[[str], None]
+) -> tuple[T, torch.device]:
+    """Run(device, slab); out of memory, with thinner slabs and then on the CPU. Also returns where it worked.
+
+    Each step down is told to `note`.
+    """
+    for where in dict.fromkeys((device, torch.device("cpu"))):
+        for slab in THINNER_SLABS:
+            if slab is not None:
+                note(f"{where} ran out of memory; tried again with {slab} plane(s) at a time.")
+            try:
+                return run(where, slab), where
+            except NotImplementedError as error:  # MPS has not every operation in every version
+                if where.type == "cpu":
+                    raise
+                note(f"{where} cannot compute this network ({_first_line(error)}).")
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            _give_memory_back(where)
+        if where.type != "cpu":
+            note(f"The CPU computed what {where} could not.")
+    raise OutOfMemory(
+        "There is not enough memory for this volume, not even plane by plane. Close other programs, or crop the volume."
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or numpy says that memory ran out."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+        or "can't allocate memory" in text
+        or "out of memory" in text
+    )
+
+
+def _give_memory_back(device: torch.device) -> None:
+    """Return what torch keeps of a GPU's memory, once the failed run's tensors are gone."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]

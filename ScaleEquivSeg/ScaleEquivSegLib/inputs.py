@@ -1,0 +1,106 @@
+"""Whether volumes are what a bundle takes: what is refused with its reason, and what is mended with a note."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from .bundles import Bundle
+from .errors import UnsuitableVolume
+from .volume import Geometry, Volume, looks_like_labels
+
+LARGEST = 1e30
+"""Beyond this a number is no measurement, and sums of such numbers leave the range of float32."""
+
+COVERED = 0.99
+"""A channel that covers less of the first one's box than this is worth a note."""
+
+
+def voxels_sha256(volume: Volume) -> str:
+    """The hash that identifies an input: of its voxels as bytes in the order k, j, i, whatever file they come from."""
+    digest = hashlib.sha256()
+    for plane in volume.array:
+        digest.update(plane.tobytes())
+    return digest.hexdigest()
+
+
+def suitable(
+    channels: Sequence[Volume], hashes: Sequence[str], bundle: Bundle, replace_nonfinite: bool = False
+) -> tuple[list[Volume], list[str]]:
+    """The volumes as a bundle can take them, and notes on what is unusual about them."""
+    names = [channel.name for channel in bundle.inputs]
+    if len(channels) != len(names):
+        raise UnsuitableVolume(f"{bundle.name} takes {len(names)} volume(s) ({', '.join(names)}), got {len(channels)}.")
+    for name, volume in zip(names, channels, strict=True):
+        _check_grid(name, volume.geometry)
+        if looks_like_labels(volume.array):
+            raise UnsuitableVolume(
+                f"{name} looks like a label map: it has a few whole numbers as values. Pick the image it was drawn on."
+            )
+    _check_differ(names, hashes)
+    notes: list[str] = []
+    finite = [_finite(name, v, replace_nonfinite, notes) for name, v in zip(names, channels, strict=True)]
+    notes += [
+        note
+        for name, volume in zip(names[1:], channels[1:], strict=True)
+        for note in _grid_notes(name, volume.geometry, names[0], channels[0].geometry)
+    ]
+    return finite, notes
+
+
+def _check_grid(name: str, geometry: Geometry) -> None:
+    if not np.isfinite(geometry.ijk_to_ras).all() or geometry.voxel_ml == 0:
+        raise UnsuitableVolume(f"{name} has no usable place in the world: voxel size or position is zero or no number.")
+    if np.abs(geometry.direction.T @ geometry.direction - np.eye(3)).max() > 1e-3:
+        raise UnsuitableVolume(
+            f"{name} lies on a sheared grid, its axes are not at right angles; resample it onto a straight one first."
+        )
+
+
+def _check_differ(names: Sequence[str], hashes: Sequence[str]) -> None:
+    for number, voxels in enumerate(hashes):
+        first = hashes.index(voxels)
+        if first < number:
+            raise UnsuitableVolume(
+                f"{names[first]} and {names[number]} are the same image; pick a different volume for each channel."
+            )
+
+
+def _finite(name: str, volume: Volume, replace: bool, notes: list[str]) -> Volume:
+    """A volume of numbers alone."""
+    array = volume.array
+    if not np.issubdtype(array.dtype, np.floating):
+        return volume
+    good = np.abs(array) < LARGEST
+    bad = array.size - int(good.sum())
+    if not bad:
+        return volume
+    if not replace or bad == array.size:
+        raise UnsuitableVolume(
+            f"{name} has {bad} of {array.size} voxels that are NaN or infinite; "
+            "replace them by a number, or ask for that to be done, then run again."
+        )
+    lowest = array[good].min()
+    notes.append(f"{bad} voxels of {name} that were NaN or infinite were taken as its smallest value, {lowest:g}.")
+    return Volume(np.where(good, array, lowest), volume.geometry)
+
+
+def _grid_notes(name: str, geometry: Geometry, first_name: str, first: Geometry) -> list[str]:
+    """What to say of a channel on another grid than the first one's."""
+    if geometry.agrees_with(first):
+        return []
+    covered = _share_covered(first, geometry)
+    if not covered:
+        raise UnsuitableVolume(f"{name} and {first_name} have no place in common; pick volumes of one examination.")
+    partly = f", of which it covers {covered:.0%}" if covered < COVERED else ""
+    return [f"{name} lies on another grid than {first_name} and was resampled onto that one{partly}."]
+
+
+def _share_covered(of: Geometry, by: Geometry) -> float:
+    """How much of a grid's box lies in another's, by probing it at 20 x 20 x 20 points."""
+    steps = (np.indices((20, 20, 20)).reshape(3, -1).T + 0.5) / 20
+    points = of.to_ras(steps * of.size - 0.5)
+    ijk = (points - by.ijk_to_ras[:3, 3]) @ np.linalg.inv(by.ijk_to_ras[:3, :3]).T
+    return float(((ijk >= -0.5) & (ijk <= by.size - 0.5)).all(1).mean())

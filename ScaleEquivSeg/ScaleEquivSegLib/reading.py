@@ -1,0 +1,86 @@
+"""Files as SimpleITK images: a scalar volume as it was written and where its header says, or an error."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .dicom import read_series
+from .errors import UnreadableVolume, UnsuitableVolume
+from .headers import HEADERS, check_placement, check_whole, is_sheared, read_header, sheared
+
+
+def read_file(path: Path) -> sitk.Image:
+    """The scalar volume in a file, or in a folder of DICOM slices."""
+    if not path.exists():
+        raise UnreadableVolume(f"{path} does not exist.")
+    try:
+        image = read_series(path) if path.is_dir() else checked_reader(path).Execute()
+    except (RuntimeError, MemoryError, OSError) as error:
+        raise UnreadableVolume(f"{path} cannot be read as an image: {last_line(error)}") from error
+    _check_kind(path, image.GetSize(), image.GetPixelID(), image.GetNumberOfComponentsPerPixel())
+    if image.GetDimension() == 4:
+        image = image[:, :, :, 0]
+    if is_sheared(np.reshape(image.GetDirection(), (3, 3))):
+        raise sheared(path)
+    return image
+
+
+def checked_reader(path: Path) -> sitk.ImageFileReader:
+    """A reader of a file that holds a whole scalar volume; the voxels are not read yet."""
+    kind = sitk.ImageFileReader.GetImageIOFromFileName(os.fspath(path))
+    if not kind:
+        raise UnreadableVolume(f"{path} is no image or is damaged; NRRD, NIfTI and MetaImage files can be read.")
+    if kind == "GDCMImageIO":
+        raise UnsuitableVolume(f"{path} is a single DICOM file; pick the folder that holds the whole series.")
+    if kind not in HEADERS:
+        raise UnsuitableVolume(f"{path} is no NRRD, NIfTI or MetaImage file; load it in Slicer and save it as .nrrd.")
+    header = read_header(path, kind)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(os.fspath(path))
+    reader.SetImageIO(kind)
+    reader.ReadImageInformation()
+    _check_kind(path, reader.GetSize(), reader.GetPixelID(), reader.GetNumberOfComponents())
+    # Before anything is allocated: a damaged header may announce any size.
+    check_whole(path, header, math.prod(reader.GetSize()), _voxel_bytes(reader.GetPixelID()))
+    check_placement(path, header, np.array(reader.GetSize()[:3]), ijk_to_lps(reader))
+    return reader
+
+
+def _check_kind(path: Path, size: Sequence[int], pixel_type: int, components: int) -> None:
+    """Refuse what is no scalar volume."""
+    if components != 1:
+        raise UnsuitableVolume(
+            f"{path} is a colour or vector image with {components} components per voxel; "
+            "pick a scalar volume, or extract one component first."
+        )
+    if "complex" in sitk.GetPixelIDValueAsString(pixel_type):
+        raise UnsuitableVolume(f"{path} has complex numbers; extract the magnitude first.")
+    if len(size) != 3 and (len(size) != 4 or size[3] != 1):
+        raise UnsuitableVolume(f"{path} has {len(size)} dimensions; pick a 3D volume, or extract one frame first.")
+
+
+def _voxel_bytes(pixel_type: int) -> int:
+    bits = re.match(r"\d+", sitk.GetPixelIDValueAsString(pixel_type))  # such as 16-bit signed integer
+    assert bits, pixel_type
+    return int(bits.group()) // 8
+
+
+def ijk_to_lps(image: sitk.Image | sitk.ImageFileReader) -> np.ndarray:
+    """Where an image, or a reader that has seen its header, places the voxels."""
+    dimension = image.GetDimension()
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(image.GetDirection(), (dimension, dimension))[:3, :3] * image.GetSpacing()[:3]
+    matrix[:3, 3] = image.GetOrigin()[:3]
+    return matrix
+
+
+def last_line(error: Exception) -> str:
+    """The last line of what ITK says, which alone is about the cause."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
