@@ -341,6 +341,8 @@ def test_after_any_garbage_a_good_request_has_its_result(client: Client, volume:
     assert answers.pop()["type"] == "result"
     assert {answer["kind"] for answer in answers} == {"BadRequest"}
     assert len(answers) == REFUSALS_IN_A_ROW
+    client.send(b"garbage")
+    assert client.answer()["kind"] == "BadRequest"  # a new row
     assert client.log.read_text() == ""
 
 
