@@ -128,6 +128,7 @@ def test_models_are_listed_with_those_refused(tmp_path: Path, capsys: pytest.Cap
     assert "broken" in captured.err
     report = json.loads((tmp_path / "list.json").read_text())
     assert {b["name"] for b in report["bundles"]} >= {"phantom-se_unet", "phantom-unet"}
+    assert all(f"T1 (MR)  Head, Body  {b['sha256'][:12]}" in captured.out for b in report["bundles"])
     assert len(report["refused"]) == 1
 
 
@@ -493,6 +494,16 @@ def test_a_bundle_is_swept_once(folder: Path) -> None:
     assert main(["scale-sweep", image, "--bundle", "phantom-unet", "--bundle", "phantom-unet"]) == 5
 
 
+@pytest.mark.parametrize("arguments", [["list"], ["check", str(bundled_models())]])
+def test_a_list_of_models_that_exists_is_replaced_only_when_asked(tmp_path: Path, arguments: list[str]) -> None:
+    report = tmp_path / "models.json"
+    report.write_text("mine")
+    assert main(["models", *arguments, "--json", str(report)]) == 7
+    assert report.read_text() == "mine"
+    assert main(["models", *arguments, "--json", str(report), "--overwrite"]) == 0
+    assert "phantom-unet" in report.read_text()
+
+
 def test_models_are_checked_down_to_their_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = bundled_models() / "phantom-unet"
     assert main(["models", "check", str(good)]) == 0
@@ -504,7 +515,8 @@ def test_models_are_checked_down_to_their_weights(tmp_path: Path, capsys: pytest
         stream.seek(-1, 2)
         stream.write(b"x")
     card = json.loads((tmp_path / "foreign" / "card.json").read_text())
-    card["network"]["arguments"]["classes"] = 7
+    del card["card_sha256"]
+    card["network"]["arguments"]["channels"] = [2, 4]
     (tmp_path / "foreign" / "card.json").write_text(json.dumps(card))
     assert main(["models", "check", str(tmp_path), "--json", str(tmp_path / "verdicts.json")]) == 5
     verdicts = {Path(k).name: v for k, v in json.loads((tmp_path / "verdicts.json").read_text()).items()}

@@ -16,6 +16,8 @@ import slicer
 import slicerhost
 from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.mrml import SIDE_BY_SIDE_VIEWS
+from ScaleEquivSegLib.panel import worker_process
+from ScaleEquivSegLib.panel.run import time_left
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
 
@@ -198,6 +200,33 @@ def test_a_killed_worker_is_reported_and_the_panel_works_again(user: User) -> No
     assert not user.results
     assert not user.ui.progressBar.visible
     user.choose(user.load(QUICK, "small"))
+    user.start()
+    user.wait()
+    assert user.status == "Done."
+    assert len(user.results) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, ""), (0.2, ", about 0 s left"), (89.6, ", about 90 s left"), (95, ", about 2 min left")],
+)
+def test_the_time_left_is_said_in_words_once_it_is_known(seconds: float | None, said: str) -> None:
+    assert time_left(seconds) == said
+
+
+def test_a_worker_that_cannot_start_is_reported_with_its_log_and_the_panel_works_again(
+    user: User, tmp_path: Path
+) -> None:
+    (tmp_path / "ScaleEquivSegLib").mkdir()
+    (tmp_path / "ScaleEquivSegLib" / "__init__.py").touch()
+    (tmp_path / "ScaleEquivSegLib" / "worker.py").write_text("raise SystemExit('the disk is gone')")
+    user.choose(user.load(QUICK))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker_process, "LIBRARY_PARENT", tmp_path)
+        user.start()
+        user.wait()
+    assert user.status == "The computing process ended with code 1. the disk is gone"
+    assert not user.results
     user.start()
     user.wait()
     assert user.status == "Done."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 import torch
 
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
+from ScaleEquivSegLib.card import SEAL, seal_of
 from ScaleEquivSegLib.cli import main as command_line
+from ScaleEquivSegLib.errors import BadBundle
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance
 from ScaleEquivSegLib.networks import UNet, build_network
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
@@ -24,6 +27,7 @@ from ScaleEquivSegLib.volume import read_volume, write_volume
 from training.__main__ import main
 from training.config import FitConfig, load_config
 from training.evaluate import evaluate
+from training.export import export_bundle
 from training.fit import fit
 from training.task import SegmentationTask, annealed
 
@@ -79,6 +83,20 @@ def test_every_network_can_be_trained_and_run_as_a_bundle(name: str, tmp_path: P
     model = load_model(read_bundle(tmp_path / "bundle"))
     phantom = make_phantom(PhantomSpec(seed=1, size=(30, 24, 20)))
     assert segment(phantom.channels, model, Settings("cpu")).labels.array.shape == (20, 24, 30)
+
+
+def test_an_exported_card_is_sealed_and_one_that_cannot_be_used_is_refused_at_once(tmp_path: Path) -> None:
+    config = load_config(CONFIGS / "phantom_unet.yaml", ["network.arguments={channels: [2, 2]}"])
+    network = build_network("unet", {"in_channels": 1, "classes": 3, "channels": [2, 2]})
+    export_bundle(network, config, "test", {"dice": 0.5, "dice.Nothing": math.nan}, tmp_path / "bundle")
+    card = read_bundle(tmp_path / "bundle").card
+    assert card[SEAL] == seal_of(card)
+    assert card["metrics"] == {"dice": 0.5}
+
+    text = tmp_path / "text.yaml"
+    text.write_text(config.card.read_text().replace("orientation: RAS", "orientation: RRS"))
+    with pytest.raises(BadBundle, match="RRS"):
+        export_bundle(network, replace(config, card=text), "test", {}, tmp_path / "unusable")
 
 
 def test_a_bundle_is_measured_at_several_scales_each_on_its_own_grid(

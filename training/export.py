@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,7 +15,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from ScaleEquivSegLib.bundles import CARD, SCHEMA, WEIGHTS, file_sha256
+from ScaleEquivSegLib.bundles import CARD, WEIGHTS, read_bundle
+from ScaleEquivSegLib.card import SCHEMA, SEAL, seal_of
 from ScaleEquivSegLib.networks import SegmentationNetwork
 from ScaleEquivSegLib.networks.unet import parameter_count
 
@@ -38,7 +41,7 @@ def network_arguments(config: Config, card: Mapping[str, Any]) -> dict[str, Any]
 def export_bundle(
     network: SegmentationNetwork, config: Config, command: str, metrics: Mapping[str, float], folder: Path
 ) -> None:
-    """Write card and weights; the card is written last, so that an unfinished bundle is not taken for one."""
+    """Write weights and sealed card; the card comes last, so that an unfinished bundle is not taken for one."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
@@ -55,9 +58,11 @@ def export_bundle(
             "fit": asdict(config.fit),
             "torch": torch.__version__,
         },
-        "metrics": dict(metrics),
-        "weights": {"sha256": file_sha256(folder / WEIGHTS)},
+        # JSON has no NaN; a figure that no case had is left out.
+        "metrics": {name: figure for name, figure in metrics.items() if math.isfinite(figure)},
+        "weights": {"sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()},
     }
     unfinished = folder / f".{CARD}"
-    unfinished.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    unfinished.write_text(json.dumps({**card, SEAL: seal_of(card)}, indent=2) + "\n", encoding="utf-8")
     os.replace(unfinished, folder / CARD)
+    read_bundle(folder)  # whoever wrote the card's text hears at once if it cannot be used

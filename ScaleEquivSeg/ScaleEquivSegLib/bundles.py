@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .card import models_folder, parse_card
 from .errors import BadBundle
+from .weights_file import check_weights
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
-SCHEMA = 1
+CARD_BYTES_AT_MOST = 2**20
+WEIGHTS_BYTES_AT_MOST = 2**30
 BASELINE = "unet"
 """The network every other one is compared with."""
+NETWORKS = (BASELINE, "se_unet", "dynamic_se_unet", "pyramid_unet", "published_se_unet")
+"""The networks there are, named here so that a card can be checked without torch."""
 TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
 
 
@@ -30,10 +35,10 @@ class Channel:
 
     @staticmethod
     def from_card(entry: Mapping[str, Any]) -> Channel:
-        low, high = (float(percentile) for percentile in entry["normalisation"]["percentiles"])
-        if not 0 <= low < high <= 100:
-            raise ValueError(f"percentiles {low:g}, {high:g} must rise within 0 ... 100")
-        return Channel(str(entry["name"]), str(entry["modality"]), tuple(entry["patterns"]), (low, high))
+        low, high = entry["normalisation"]["percentiles"]
+        if low >= high:
+            raise ValueError(f"the percentiles {low:g}, {high:g} of {entry['name']} must rise")
+        return Channel(entry["name"], entry["modality"], tuple(entry["patterns"]), (float(low), float(high)))
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,8 @@ class Label:
 
     @staticmethod
     def from_card(entry: Mapping[str, Any]) -> Label:
-        red, green, blue = (int(part) for part in entry["color"])
-        return Label(int(entry["value"]), str(entry["name"]), (red, green, blue), dict(entry["terminology"]))
+        red, green, blue = entry["color"]
+        return Label(entry["value"], entry["name"], (red, green, blue), entry["terminology"])
 
     @property
     def terminology_tag(self) -> str:
@@ -95,87 +100,129 @@ class RefusedBundle:
 
 def bundled_models() -> Path:
     """The folder of the models that come with the extension, or with the installed package."""
-    beside = Path(__file__).resolve().parents[1] / "Resources" / "Models"
-    return beside if beside.is_dir() else Path(__file__).resolve().parent / "models"
+    return models_folder()
 
 
 def find_bundles(folders: Iterable[Path]) -> tuple[list[Bundle], list[RefusedBundle]]:
-    """All bundles directly inside some folders, sorted by name, and those refused with the reason."""
-    found, refused = [], []
-    for folder in folders:
-        for card in sorted(Path(folder).glob(f"*/{CARD}")):
+    """All bundles directly inside some folders, sorted by name, and those refused with the reason.
+
+    Of bundles with one name the first is found and the others are refused: a name stands for one network.
+    """
+    found: dict[str, Bundle] = {}
+    refused = []
+    for folder in map(Path, folders):
+        try:
+            inside = bundle_folders(folder)
+        except BadBundle as error:
+            refused.append(RefusedBundle(folder, str(error)))
+            continue
+        for candidate in inside:
             try:
-                found.append(read_bundle(card.parent))
+                bundle = _bundle_inside(folder, candidate)
+                first = found.setdefault(bundle.name, bundle)
+                if first is not bundle:
+                    raise BadBundle(
+                        f"{candidate} has the name {bundle.name}, as {first.folder} has; remove one of them, "
+                        "or give it a name of its own and export it again."
+                    )
             except BadBundle as error:
-                refused.append(RefusedBundle(card.parent, str(error)))
-    return sorted(found, key=lambda bundle: bundle.name), refused
+                refused.append(RefusedBundle(candidate, str(error)))
+    return sorted(found.values(), key=lambda bundle: bundle.name), refused
+
+
+def bundle_folders(folder: Path) -> list[Path]:
+    """The folders directly inside a folder that look like bundles, good or bad."""
+    try:
+        # lexists, as a card that cannot be reached is a reason to tell, and not to leave the bundle out.
+        return sorted(path for path in Path(folder).iterdir() if os.path.lexists(path / CARD))
+    except OSError as error:
+        raise BadBundle(
+            f"{folder} cannot be searched for bundles: {error.strerror}; choose a folder that holds bundles."
+        ) from error
+
+
+def _bundle_inside(folder: Path, candidate: Path) -> Bundle:
+    if _leads_out(candidate, folder):
+        raise BadBundle(f"{candidate} is a link that leads out of {folder}; add the folder that it leads to instead.")
+    return read_bundle(candidate)
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read and check a bundle's card; the weights are checked when they are loaded."""
+    """Read a bundle's card and check all that can be checked without torch, the weights' hash and header too."""
     folder = Path(folder)
-    card = _read_card(folder)
     try:
-        bundle = _bundle_from_card(folder, card)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadBundle(f"{folder / CARD} is not a valid card: {_complaint(error)}") from error
-    if not bundle.weights.is_file():
-        raise BadBundle(f"{folder} has no {WEIGHTS}; copy the whole bundle again.")
+        bundle = _bundle_from_card(folder, parse_card(_read_inside(folder, CARD, CARD_BYTES_AT_MOST)))
+    except (ValueError, RecursionError) as error:  # JSON may be nested deeper than Python can follow
+        raise BadBundle(f"{folder / CARD} is not a valid card: {error}.") from error
+    read_weights(bundle)
     return bundle
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
-    path = folder / CARD
+def read_weights(bundle: Bundle) -> bytes:
+    """The bytes of a bundle's weights, which are those its card vouches for."""
+    data = _read_inside(bundle.folder, WEIGHTS, WEIGHTS_BYTES_AT_MOST)
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadBundle(f"{path} cannot be read: {error}") from error
-    if not isinstance(card, dict):
-        raise BadBundle(f"{path} is not a valid card: it must be a JSON object.")
-    schema = card.get("schema")
-    if schema != SCHEMA:
+        check_weights(data, bundle.sha256)
+    except (ValueError, RecursionError) as error:
         raise BadBundle(
-            f"{path} has card schema {schema!r}; this version reads schema {SCHEMA}. "
-            "A newer bundle needs a newer ScaleEquivSeg."
-        )
-    return card
+            f"{bundle.weights} cannot be used: {error}. Copy the bundle again from where it came."
+        ) from error
+    return data
+
+
+def _read_inside(folder: Path, name: str, most: int) -> bytes:
+    """A file that lies in the folder itself, and is not too large to be what it should be."""
+    path = folder / name
+    if _leads_out(path, folder):
+        raise BadBundle(f"{path} is a link that leads out of the bundle; put the file itself in its place.")
+    try:
+        # A pipe would keep us waiting.
+        if not path.is_file():
+            raise BadBundle(f"{folder} has no file {name}; copy the whole bundle again.")
+        with path.open("rb") as stream:
+            data = stream.read(most + 1)
+    except (OSError, ValueError) as error:
+        raise BadBundle(f"{path} cannot be read: {error}; copy the bundle again.") from error
+    if len(data) > most:
+        raise BadBundle(f"{path} is larger than {most // 2**20} MiB, the most such a file may have.")
+    return data
+
+
+def _leads_out(path: Path, folder: Path) -> bool:
+    return os.path.dirname(os.path.realpath(path)) != os.path.realpath(folder)
 
 
 def _bundle_from_card(folder: Path, card: Mapping[str, Any]) -> Bundle:
-    spacing = tuple(float(s) for s in card["spacing"])
-    if len(spacing) != 3 or min(spacing) <= 0:
-        raise ValueError("spacing must be three positive numbers")
-    orientation = str(card["orientation"])
-    if len(orientation) != 3 or any(len(set(pair) & set(orientation)) != 1 for pair in ("RL", "AP", "SI")):
-        raise ValueError(f"orientation {orientation!r} must name one of R/L, of A/P and of S/I")
+    """The card as a value; its form has been checked, what its entries have to do with each other has not."""
+    orientation, network = card["orientation"], card["network"]
+    if any(len(set(pair) & set(orientation)) != 1 for pair in ("RL", "AP", "SI")):
+        raise ValueError(f"the orientation {orientation} must name one of R/L, of A/P and of S/I")
+    if network["name"] not in NETWORKS:
+        raise ValueError(f"the network {network['name']!a} is unknown; known are {', '.join(NETWORKS)}")
     labels = tuple(Label.from_card(entry) for entry in card["labels"])
     if [label.value for label in labels] != list(range(1, len(labels) + 1)):
         raise ValueError("label values must be 1, 2, 3, ... in this order")
+    inputs = tuple(Channel.from_card(entry) for entry in card["inputs"])
+    for kind, entries in (("inputs", inputs), ("labels", labels)):
+        name, times = Counter(entry.name for entry in entries).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"{times} {kind} have the name {name!a}")
+    arguments = network["arguments"]
+    if (arguments["in_channels"], arguments["classes"]) != (len(inputs), len(labels) + 1):
+        raise ValueError("the network must have a channel for each input and a class for each label and the background")
+    x, y, z = map(float, card["spacing"])
     return Bundle(
         folder=folder,
         card=card,
-        name=str(card["name"]),
-        version=str(card["version"]),
-        task=str(card["task"]),
-        description=str(card["description"]),
-        inputs=tuple(Channel.from_card(entry) for entry in card["inputs"]),
+        name=card["name"],
+        version=card["version"],
+        task=card["task"],
+        description=card["description"],
+        inputs=inputs,
         labels=labels,
         orientation=orientation,
-        spacing=(spacing[0], spacing[1], spacing[2]),
-        network=str(card["network"]["name"]),
-        arguments=dict(card["network"]["arguments"]),
-        sha256=str(card["weights"]["sha256"]),
+        spacing=(x, y, z),
+        network=network["name"],
+        arguments=arguments,
+        sha256=card["weights"]["sha256"],
     )
-
-
-def _complaint(error: Exception) -> str:
-    return f"the key {error} is missing." if isinstance(error, KeyError) else f"{error}."
-
-
-def file_sha256(path: Path) -> str:
-    """The hash that identifies a file's contents."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -9,6 +9,12 @@ class SegmentationError(Exception):
     exit_code = 1
 
 
+class BadRequest(SegmentationError):
+    """A request to the worker that is none, or that lacks something."""
+
+    exit_code = 2
+
+
 class UnreadableVolume(SegmentationError):
     """A file is missing, damaged, or no image."""
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
-from .bundles import Bundle, file_sha256
+from .bundles import Bundle, read_weights
 from .errors import BadBundle
 from .networks import SegmentationNetwork, UNet, build_network
 from .networks.sweep import Planes, Sweep
@@ -34,21 +33,30 @@ Checkpoint = Callable[[float], None]
 
 def load_network(bundle: Bundle) -> SegmentationNetwork:
     """Build a bundle's network and load its weights, refusing any that are not the ones the card vouches for."""
-    found = file_sha256(bundle.weights)
-    if found != bundle.sha256:
-        raise BadBundle(
-            f"{bundle.weights} has sha256 {found[:12]}..., its card says {bundle.sha256[:12]}...; "
-            "the file is damaged or foreign. Copy the bundle again from where it came."
-        )
+    data = read_weights(bundle)
     try:
+        weights = load(data)
+        # Without memory first: names and shapes that are the file's ask for no more memory than the file.
+        with torch.device("meta"):
+            build_network(bundle.network, bundle.arguments).load_state_dict(weights, assign=True)
         network = build_network(bundle.network, bundle.arguments)
-        network.load_state_dict(load_file(bundle.weights))
-    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
-        raise BadBundle(f"{bundle.folder} cannot be loaded: {error}") from error
-    network.eval().requires_grad_(False)
-    if isinstance(network, UNet):
-        fold_normalisation(network)
+        network.load_state_dict(weights)
+        _refuse_not_finite(weights.values())
+        network.eval().requires_grad_(False)
+        if isinstance(network, UNet):
+            fold_normalisation(network)
+        _refuse_not_finite(network.state_dict().values())  # a variance below zero shows here
+    except Exception as error:  # whatever a builder raises, it comes from the card's arguments or the weights
+        reason = " ".join(str(error).split())[:300]  # torch names every tensor that does not fit
+        raise BadBundle(
+            f"{bundle.folder} cannot be loaded: {reason}. Copy the bundle again, or export it again."
+        ) from error
     return network
+
+
+def _refuse_not_finite(weights: Iterable[Tensor]) -> None:
+    if not all(bool(tensor.isfinite().all()) for tensor in weights):
+        raise ValueError("its weights are not all finite numbers")
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,29 @@
-"""How long a run still takes, from its pace so far."""
+"""How long a phase of a run still takes, from its pace so far."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+SECONDS_TO_LEARN_A_PACE = 1.0
+
 
 class Remaining:
-    """Seconds to go in the phase that a run is in."""
+    """Asked at every step of a run; a new phase, or one that starts over, has a pace of its own."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._phase = ""
-        self._began = (0.0, 0.0)  # when, and at which fraction
+        self._begun = (0.0, 0.0)
+        self._fraction = 0.0
 
     def update(self, phase: str, fraction: float) -> float | None:
-        """Take note of how far a phase is; None while there is no pace to go by."""
-        now = self._now()
-        if phase != self._phase:
-            self._phase, self._began = phase, (now, fraction)
-        began, first = self._began
-        return (now - began) / (fraction - first) * (1 - fraction) if fraction > first else None
+        """Seconds to go in this phase, of which a fraction is done; None as long as its pace is unknown."""
+        now = self._clock()
+        if phase != self._phase or fraction < self._fraction:
+            self._phase, self._begun = phase, (now, fraction)
+        self._fraction = fraction
+        elapsed, done = now - self._begun[0], fraction - self._begun[1]
+        if elapsed < SECONDS_TO_LEARN_A_PACE or done <= 0:
+            return None
+        return elapsed * (1 - fraction) / done

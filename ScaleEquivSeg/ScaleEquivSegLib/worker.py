@@ -1,7 +1,10 @@
 """The process that computes for the panel: requests and replies are JSON, one object a line, on stdin and stdout.
 
-Replies: `ready` once, with the protocol's number and process id; then for each request `progress` any number of times
-and at last one of `result`, `error`, `cancelled`. Requests: `segment`, `cancel`, `quit`. The end of stdin is a `quit`.
+`request.py` says what can be asked. Replies: `ready` once, with the protocol's number, process id and version. Requests
+are served one after the other, in the order they came; each is answered by `progress` and `heartbeat` any number of
+times and at last by one of `result`, `error`, `cancelled`. A heartbeat comes every second or so, whatever is being
+done: who hears none for long may kill the process. A line that is no request is answered by an error without an id,
+a longer row of such lines by silence. The end of stdin is a `quit`.
 """
 
 from __future__ import annotations
@@ -9,19 +12,32 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from . import __version__
-from .errors import Cancelled, SegmentationError
+from .errors import BadRequest, Cancelled, OutputExists, SegmentationError
+from .progress import Remaining
+from .request import PROTOCOL, SegmentRequest, lines, read_message, segment_request, settings_from
 
-PROTOCOL = 1
+if TYPE_CHECKING:
+    from .segmentation import Model
+    from .volume import Volume
+
 SECONDS_BETWEEN_PROGRESS = 0.1
+SECONDS_BETWEEN_HEARTBEATS = 1.0
+WAITING_AT_MOST = 100
+REFUSALS_IN_A_ROW = 20
+"""So many replies to lines that are no requests fit into a pipe that nobody empties."""
+MODELS_KEPT = 4
 OUT_OF_MEMORY = "The memory of this device is not enough for this volume; choose the CPU, or crop the volume."
 HOW_TO_INSTALL = (
     "in Slicer, install the PyTorch extension and then PyTorch with it, and safetensors with "
@@ -31,16 +47,25 @@ HOW_TO_INSTALL = (
 Message = Mapping[str, Any]
 
 
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A request that was accepted and is not yet answered."""
+
+    request: SegmentRequest
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
 class Worker:
     """Serves one request at a time and keeps the networks it has loaded."""
 
-    def __init__(self, requests: TextIO, replies: TextIO) -> None:
+    def __init__(self, requests: BinaryIO, replies: TextIO) -> None:
         self._requests = requests
         self._replies = replies
-        self._waiting: queue.Queue[Message | None] = queue.Queue()
-        self._cancelled: set[str] = set()
+        self._waiting: queue.Queue[Job | None] = queue.Queue()
+        self._jobs: list[Job] = []
         self._closing = threading.Event()
-        self._models: dict[tuple[str, str], Any] = {}
+        self._models: dict[Path, Model] = {}
+        self._remaining = Remaining()
         self._last_progress = 0.0
         self._speaking = threading.Lock()
 
@@ -48,73 +73,105 @@ class Worker:
         """Serve until told to quit or until nobody is left to serve."""
         self._say({"type": "ready", "protocol": PROTOCOL, "pid": os.getpid(), "version": __version__})
         threading.Thread(target=self._listen, daemon=True).start()
-        while (request := self._waiting.get()) is not None:
-            self._serve(request)
+        while (job := self._waiting.get()) is not None:
+            with self._heart_beating(job.request.id):
+                reply = self._answer(job)
+            _free_device_memory()
+            self._jobs.remove(job)
+            self._say({"id": job.request.id, **reply})
 
     def _listen(self) -> None:
         """Read requests as they come, so that a cancel overtakes the run it is meant for."""
-        for line in self._requests:
+        refused = 0
+        for line in lines(self._requests):
             try:
-                message = json.loads(line)
-                kind = message["type"]
-            except (ValueError, TypeError, KeyError):
-                self._say(
-                    {
-                        "type": "error",
-                        "id": "",
-                        "kind": "BadRequest",
-                        "message": f"not a request: {line!r:.200}",
-                    }
-                )
+                message = read_message(line)
+            except BadRequest as error:
+                refused += 1
+                if refused <= REFUSALS_IN_A_ROW:
+                    self._say({"id": "", **_error(error)})
                 continue
-            if kind == "cancel":
-                self._cancelled.add(str(message.get("id", "")))
-            elif kind == "quit":
+            refused = 0
+            if message["type"] == "quit":
                 break
-            else:
-                self._waiting.put(message)
+            self._take(message)
+        self._close()
+
+    def _take(self, message: Message) -> None:
+        if message["type"] == "cancel":
+            for job in list(self._jobs):
+                if job.request.id == message["id"]:
+                    job.cancelled.set()
+            return
+        try:
+            if len(self._jobs) >= WAITING_AT_MOST:
+                raise BadRequest(f"{WAITING_AT_MOST} requests are waiting already; send it again after the next reply.")
+            job = Job(segment_request(message))
+        except BadRequest as error:
+            self._say({"id": message["id"], **_error(error)})
+        else:
+            self._jobs.append(job)
+            self._waiting.put(job)
+
+    def _close(self) -> None:
         self._closing.set()
         self._waiting.put(None)
 
-    def _serve(self, request: Message) -> None:
-        name = str(request.get("id", ""))
+    @contextmanager
+    def _heart_beating(self, name: str) -> Iterator[None]:
+        """Say now and then that this process lives, also where no progress can be told."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(SECONDS_BETWEEN_HEARTBEATS):
+                self._say({"type": "heartbeat", "id": name})
+
+        heart = threading.Thread(target=beat, daemon=True)
+        heart.start()
         try:
-            if request["type"] != "segment":
-                raise ValueError(f"unknown request {request['type']!r}")
-            self._say({"type": "result", "id": name, **self._segment(name, request)})
+            yield
+        finally:
+            over.set()
+            heart.join()
+
+    def _answer(self, job: Job) -> Message:
+        try:
+            return {"type": "result", **self._segment(job)}
         except Cancelled:
-            self._say({"type": "cancelled", "id": name})
+            return {"type": "cancelled"}
         except SegmentationError as error:
-            self._fail(name, type(error).__name__, str(error))
+            return _error(error)
         except ModuleNotFoundError as error:
-            self._fail(name, "MissingPackage", f"The Python package {error.name} is not installed; {HOW_TO_INSTALL}")
+            return _error(
+                error, "MissingPackage", f"The Python package {error.name} is not installed; {HOW_TO_INSTALL}"
+            )
         except Exception as error:  # the panel must hear of everything else too; the log has the details
             traceback.print_exc()
             if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # numpy's, torch's
-                self._fail(name, "OutOfMemory", OUT_OF_MEMORY)
-            else:
-                self._fail(name, type(error).__name__, f"Unexpected error: {error}")
-        finally:
-            self._cancelled.discard(name)
+                return _error(error, "OutOfMemory", OUT_OF_MEMORY)
+            return _error(error, message=f"Unexpected error: {error}")
 
-    def _segment(self, name: str, request: Message) -> Message:
-        self._progress(name, "Starting", 0.0)
+    def _segment(self, job: Job) -> Message:
+        request = job.request
+        self._progress(job, "Starting", 0.0)
         # torch takes seconds to import: not before it is needed, and after the panel has heard from us.
-        from .bundles import read_bundle
-        from .segmentation import Settings, load_model, segment, write_segmentation
-        from .volume import read_volume
+        from .segmentation import Settings, segment, write_segmentation
+        from .volume import check_format, read_image
 
-        bundle = read_bundle(Path(request["bundle"]))
-        key = (str(bundle.folder), bundle.sha256)
-        if key not in self._models:
-            self._progress(name, "Loading the network", 0.0)
-            self._models[key] = load_model(bundle)
-        channels = [read_volume(Path(path)) for path in request["inputs"]]
-        settings = Settings(device=request.get("device", "auto"))
-        result = segment(channels, self._models[key], settings, lambda *step: self._progress(name, *step))
-        write_segmentation(result, Path(request["output"]), compress=False)
+        settings = settings_from(request.settings, Settings)
+        check_format(request.output)
+        if os.path.lexists(request.output):
+            raise OutputExists(f"{request.output} exists; name a file that does not.")
+        model = self._model(job)
+        channels: list[Volume] = []
+        for path in request.inputs:
+            self._progress(job, "Reading", len(channels) / len(request.inputs))
+            channels.append(read_image(path))
+        result = segment(channels, model, settings, lambda *step: self._progress(job, *step))
+        self._progress(job, "Writing", 0.0)
+        write_segmentation(result, request.output, compress=False)
         return {
-            "output": request["output"],
+            "output": str(request.output),
             "ml": dict(result.ml),
             "seconds": result.seconds,
             "device": result.device,
@@ -122,32 +179,71 @@ class Worker:
             "provenance": result.provenance(),
         }
 
-    def _progress(self, name: str, phase: str, fraction: float) -> None:
-        if name in self._cancelled or self._closing.is_set():
+    def _model(self, job: Job) -> Model:
+        """The bundle as it is now; its network is loaded again only if something in the folder changed."""
+        from .bundles import read_bundle
+        from .segmentation import load_model
+
+        bundle = read_bundle(job.request.bundle)
+        model = self._models.pop(bundle.folder, None)
+        if model is None or model.bundle != bundle:
+            self._progress(job, "Loading the network", 0.0)
+            model = load_model(bundle)
+        self._models[bundle.folder] = model
+        while len(self._models) > MODELS_KEPT:
+            del self._models[next(iter(self._models))]  # the one that was not used for longest
+        return model
+
+    def _progress(self, job: Job, phase: str, fraction: float) -> None:
+        if job.cancelled.is_set() or self._closing.is_set():
             raise Cancelled("cancelled")
+        remaining = self._remaining.update(phase, fraction)
         now = time.monotonic()
         if fraction == 0 or now - self._last_progress >= SECONDS_BETWEEN_PROGRESS:
             self._last_progress = now
-            self._say({"type": "progress", "id": name, "phase": phase, "fraction": round(fraction, 4)})
-
-    def _fail(self, name: str, kind: str, message: str) -> None:
-        self._say({"type": "error", "id": name, "kind": kind, "message": message})
+            told = {"phase": phase, "fraction": round(fraction, 4)}
+            told["remaining_s"] = None if remaining is None else round(remaining, 1)
+            self._say({"type": "progress", "id": job.request.id, **told})
 
     def _say(self, message: Message) -> None:
         try:
-            with self._speaking:  # the listening thread speaks too
+            with self._speaking:  # the listening thread and the heart speak too
                 self._replies.write(json.dumps(message) + "\n")
                 self._replies.flush()
-        except (BrokenPipeError, ValueError):
-            self._closing.set()  # nobody listens any more: stop at the next checkpoint
+        except (OSError, ValueError):
+            self._close()  # nobody listens any more: stop at the next checkpoint
+
+
+def _error(error: Exception, kind: str = "", message: str = "") -> Message:
+    return {"type": "error", "kind": kind or type(error).__name__, "message": message or str(error)}
+
+
+def _free_device_memory() -> None:
+    """Give other programs the GPU's memory that PyTorch keeps between runs."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _terminate(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)  # temporary folders are left as they are for any other error
 
 
 def main() -> None:
     """Serve on this process's stdin and stdout; whatever libraries print goes to stderr instead."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    Worker(sys.stdin, replies).run()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _terminate)
+    code = 0
+    try:
+        Worker(sys.stdin.buffer, replies).run()
+    except SystemExit as end:
+        code = int(str(end.code))
+    sys.stderr.flush()
+    # Python cannot end properly while a thread waits for stdin; by now everything has been closed and told.
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..bundles import CARD, bundled_models, find_bundles, read_bundle
+from ..bundles import CARD, Bundle, bundle_folders, bundled_models, find_bundles, read_bundle
 from ..errors import BadBundle
-from .console import print_table, write_json
+from .console import check_outputs, print_table, write_json
 
 
 def add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,29 +18,51 @@ def add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     listing = actions.add_parser("list", help="list the bundled models and those in further folders")
     listing.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="a folder of bundles")
     listing.add_argument("--json", type=Path, metavar="FILE", help="also write the list here")
+    listing.add_argument("--overwrite", action="store_true", help="replace a list that exists")
     listing.set_defaults(command=_list_models)
     checking = actions.add_parser("check", help="load bundles as a run would, and say what is wrong with them")
     checking.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a bundle, or a folder of bundles")
     checking.add_argument("--json", type=Path, metavar="FILE", help="also write the verdicts here")
+    checking.add_argument("--overwrite", action="store_true", help="replace verdicts that exist")
     checking.set_defaults(command=_check_models)
 
 
 def _list_models(options: argparse.Namespace) -> None:
+    check_outputs([options.json], options.overwrite)
     found, refused = find_bundles([bundled_models(), *options.folders])
-    rows = [("name", "version", "task", "network", "labels")]
-    rows += [(b.name, b.version, b.task, b.network, ", ".join(label.name for label in b.labels)) for b in found]
-    print_table(rows)
+    rows = [("name", "version", "task", "network", "inputs", "labels", "sha256")]
+    print_table([*rows, *(_row(bundle) for bundle in found)])
     for bad in refused:
         print(f"refused: {bad.folder}: {bad.reason}", file=sys.stderr)
     if options.json:
         report = {
-            "bundles": [{"name": b.name, "version": b.version, "folder": str(b.folder)} for b in found],
-            "refused": [{"folder": str(b.folder), "reason": b.reason} for b in refused],
+            "bundles": [_entry(bundle) for bundle in found],
+            "refused": [{"folder": str(bad.folder), "reason": bad.reason} for bad in refused],
         }
         write_json(report, options.json)
 
 
+def _row(bundle: Bundle) -> tuple[str, ...]:
+    inputs = ", ".join(f"{channel.name} ({channel.modality})" for channel in bundle.inputs)
+    labels = ", ".join(label.name for label in bundle.labels)
+    return bundle.name, bundle.version, bundle.task, bundle.network, inputs, labels, bundle.sha256[:12]
+
+
+def _entry(bundle: Bundle) -> dict[str, object]:
+    return {
+        "name": bundle.name,
+        "version": bundle.version,
+        "task": bundle.task,
+        "network": bundle.network,
+        "inputs": [channel.name for channel in bundle.inputs],
+        "labels": [label.name for label in bundle.labels],
+        "sha256": bundle.sha256,
+        "folder": str(bundle.folder),
+    }
+
+
 def _check_models(options: argparse.Namespace) -> None:
+    check_outputs([options.json], options.overwrite)
     verdicts: dict[str, str] = {}
     for folder in options.folders:
         for bundle in _bundles_in(folder):
@@ -57,7 +79,7 @@ def _check_models(options: argparse.Namespace) -> None:
 def _bundles_in(folder: Path) -> list[Path]:
     if (folder / CARD).exists():
         return [folder]
-    found = sorted(card.parent for card in folder.glob(f"*/{CARD}"))
+    found = bundle_folders(folder)
     if not found:
         raise BadBundle(
             f"{folder} is no bundle and holds none; give a folder with a {CARD}, or a folder of such folders."

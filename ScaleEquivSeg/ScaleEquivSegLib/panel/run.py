@@ -88,20 +88,23 @@ class Run:
 
     def receive(self, message: Mapping[str, Any]) -> None:
         """Take a reply of the worker."""
+        with self._aborting_on_error():
+            self._take(message)
+
+    def _take(self, message: Mapping[str, Any]) -> None:
         if message.get("id") not in ("", self.id):
             return  # the tail of an earlier run
         if message["type"] == "progress":
             done = (len(self._replies) + message["fraction"] * (message["phase"] == "Segmenting")) / len(self._bundles)
-            self._on_progress(f"{self._current.name}: {message['phase']}", done)
+            self._on_progress(f"{self._current.name}: {message['phase']}{time_left(message['remaining_s'])}", done)
         elif message["type"] == "cancelled" or self._cancelled:
             self.abort("Cancelled.")
         elif message["type"] == "result":
             self._replies.append(message)
-            with self._aborting_on_error():
-                if len(self._replies) < len(self._bundles):
-                    self._ask()
-                else:
-                    self._finish()
+            if len(self._replies) < len(self._bundles):
+                self._ask()
+            else:
+                self._finish()
         elif message["type"] == "error":
             self.abort(message["message"])
 
@@ -143,6 +146,13 @@ class Run:
         except Exception as error:
             traceback.print_exc()
             self.abort(f"Unexpected error: {error}")
+
+
+def time_left(seconds: float | None) -> str:
+    """The rest of this phase, in the words of somebody who waits."""
+    if seconds is None:
+        return ""
+    return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
 
 
 def _import_result(bundle: Bundle, reply: Mapping[str, Any], labels: Volume, volume: Any) -> Finished:

@@ -14,15 +14,32 @@ from typing import Any
 
 import qt
 
+from .. import __version__
+from ..request import PROTOCOL
+
 LIBRARY_PARENT = Path(__file__).resolve().parents[2]
+SILENCE_S = 60.0
+"""The worker beats every second; a machine that is short of memory may make that a good deal more."""
+TERMINATE_PATIENCE_MS = 300
+UNFINISHED_LINE_AT_MOST = 2**20
 
 Message = Mapping[str, Any]
+
+KEYS_OF_REPLIES: Mapping[str, set[str]] = {
+    "ready": set(),
+    "heartbeat": set(),
+    "progress": {"id", "phase", "fraction", "remaining_s"},
+    "result": {"id", "output", "ml", "warnings", "provenance"},
+    "error": {"id", "message"},
+    "cancelled": {"id"},
+}
 
 
 class WorkerProcess:
     """Starts the worker when it is first needed and keeps it until told to stop.
 
-    `on_message` gets each reply, `on_log` each line that is none, `on_end` a reason when the process ends unasked.
+    `on_message` gets each reply to a request, `on_log` each line that is none, `on_end` a reason when the process ends
+    unasked. A process of another version, or one that is silent for too long while it should work, is ended here.
     """
 
     def __init__(
@@ -31,6 +48,7 @@ class WorkerProcess:
         on_log: Callable[[str], None],
         on_end: Callable[[str], None],
         parent: qt.QObject,
+        silence_s: float = SILENCE_S,
     ) -> None:
         # With a parent the QProcess outlives the signals it is still sending when Python lets go of it.
         self._parent = parent
@@ -39,6 +57,11 @@ class WorkerProcess:
         self._on_end = on_end
         self._process: qt.QProcess | None = None
         self._buffers = {"out": b"", "err": b""}
+        self._silence_s = silence_s
+        self._signs_heard = 0
+        self._silence = qt.QTimer(parent)
+        self._silence.setSingleShot(True)
+        self._silence.connect("timeout()", self._on_silence)
         self.pid = 0
         """The worker's own process id: killing a launcher that started it would leave it running."""
 
@@ -52,18 +75,24 @@ class WorkerProcess:
             self._start()
         if self._process is not None:  # None if it failed to start, which has been reported
             self._process.write(json.dumps(request).encode("ascii") + b"\n")
+            if request["type"] == "segment":
+                self._expect_a_sign()
 
     def stop(self) -> None:
         """End the worker now; no further call comes from it."""
         process, self._process = self._process, None
+        self._silence.stop()
         if process is None:
             return
         process.blockSignals(True)
-        if self.pid:
-            with suppress(OSError):
-                os.kill(self.pid, signal.SIGTERM)
+        # Asked to end it takes its temporary folders along; a process that does not listen is killed.
+        for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):  # Windows has but one
+            if self.pid and process.state() != qt.QProcess.NotRunning:
+                with suppress(OSError):
+                    os.kill(self.pid, number)
+                process.waitForFinished(TERMINATE_PATIENCE_MS)
         process.kill()
-        process.waitForFinished(2000)
+        process.waitForFinished(TERMINATE_PATIENCE_MS)
         process.deleteLater()
         self.pid = 0
 
@@ -87,15 +116,53 @@ class WorkerProcess:
         if self._process is None:
             return
         for line in self._lines("out", self._process.readAllStandardOutput()):
-            try:
-                message = json.loads(line)
-                kind = message["type"]
-            except (ValueError, TypeError, KeyError):
-                self._on_log(line)
-                continue
-            if kind == "ready":
-                self.pid = int(message["pid"])
-            self._on_message(message)
+            message = _reply_in(line)
+            if message is not None and message["type"] == "ready":
+                self._greet(message)
+            elif message is not None and self.pid:
+                self._hear(message)
+            else:
+                self._on_log(line)  # who has not greeted is no worker of ours, whatever it says
+            if self._process is None:
+                return  # it was given up, or a reply made somebody stop it
+
+    def _hear(self, message: Message) -> None:
+        self._signs_heard += 1
+        if message["type"] in ("result", "error", "cancelled"):
+            self._silence.stop()
+        else:
+            self._expect_a_sign()
+        if message["type"] != "heartbeat":
+            self._on_message(message)  # which may send the next request
+
+    def _greet(self, message: Message) -> None:
+        """Go on only with a process of this very version: a newer one was installed beside a Slicer that still runs."""
+        pid = message.get("pid")
+        self.pid = pid if isinstance(pid, int) and pid > 1 else 0  # 0 and below would be whole groups of processes
+        if (message.get("protocol"), message.get("version")) != (PROTOCOL, __version__):
+            self._give_up(
+                f"The computing process is of version {message.get('version')!a:.40} (protocol "
+                f"{message.get('protocol')!a:.40}), this panel of version {__version__!a} (protocol {PROTOCOL}). "
+                "Restart Slicer; if that does not help, install the extension again."
+            )
+
+    def _expect_a_sign(self) -> None:
+        self._silence.start(round(1000 * self._silence_s))
+
+    def _on_silence(self) -> None:
+        heard = self._signs_heard
+        if self._process is not None:
+            self._process.waitForReadyRead(0)  # after a pause of Slicer itself the signs lie there unread
+        if self._process is None or self._signs_heard > heard:
+            return
+        self._give_up(
+            f"The computing process gave no sign of life for {self._silence_s:g} seconds and was ended. Try again; "
+            "if it happens again, choose the CPU."
+        )
+
+    def _give_up(self, reason: str) -> None:
+        self.stop()
+        self._on_end(reason)
 
     def _read_log(self) -> None:
         if self._process is None:
@@ -107,7 +174,8 @@ class WorkerProcess:
         """The complete lines received so far; an unfinished one waits for its end."""
         data = received.data()
         data = data if isinstance(data, bytes) else str(data).encode()
-        *lines, self._buffers[channel] = (self._buffers[channel] + data).split(b"\n")
+        *lines, rest = (self._buffers[channel] + data).split(b"\n")
+        self._buffers[channel] = rest[-UNFINISHED_LINE_AT_MOST:]
         return [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
 
     def _failed(self, error: int) -> None:
@@ -123,9 +191,19 @@ class WorkerProcess:
     def _forget(self, reason: str) -> None:
         process, self._process = self._process, None
         self.pid = 0
+        self._silence.stop()
         if process is not None:
             process.deleteLater()
             self._on_end(reason)
+
+
+def _reply_in(line: str) -> Message | None:
+    """A line of the worker as a reply with all its keys; None if it is none."""
+    try:
+        message: Message = json.loads(line)
+        return message if KEYS_OF_REPLIES[message["type"]] <= message.keys() else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def python_executable() -> str:
