@@ -248,6 +248,7 @@ NOISE = np.random.default_rng(0).integers(0, 16, BLOBS.shape)
         (NOISE, True),  # 16 values
         (NOISE + (NOISE == 3) * (np.arange(8000).reshape(NOISE.shape) > 7990) * 50, False),  # 17, one of them rare
         (BLOBS.astype(np.float32), False),
+        (np.zeros_like(BLOBS), False),
         (BLOBS.astype(np.int16) - 1, False),
         (BLOBS[:10, :10, :10], False),  # too few to tell
         (np.random.default_rng(0).integers(0, 500, BLOBS.shape), False),

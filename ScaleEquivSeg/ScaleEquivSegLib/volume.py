@@ -119,7 +119,7 @@ def looks_like_labels(array: np.ndarray) -> bool:
         known.update(np.unique(others).tolist())
         if len(known) > MOST_LABELS or min(known) < 0:
             return False
-    return True
+    return len(known) > 1  # the same value everywhere is an empty image
 
 
 def check_format(path: Path) -> None:
