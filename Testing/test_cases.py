@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,8 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import save_file
 
-from ScaleEquivSegLib.bundles import CARD, WEIGHTS, Channel, bundled_models, file_sha256
+from ScaleEquivSegLib.bundles import CARD, WEIGHTS, Channel, bundled_models
+from ScaleEquivSegLib.card import SEAL, seal_of
 from ScaleEquivSegLib.cases import read_cases
 from ScaleEquivSegLib.cli import main
 from ScaleEquivSegLib.errors import BadCaseList
@@ -240,7 +242,8 @@ def four_channel_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter)  # so that it finds something of each class
     save_file(network.state_dict(), folder / WEIGHTS)
-    card["weights"]["sha256"] = file_sha256(folder / WEIGHTS)
+    card["weights"]["sha256"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    card[SEAL] = seal_of(card)
     (folder / CARD).write_text(json.dumps(card))
     return folder
 

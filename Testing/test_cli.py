@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from ScaleEquivSegLib.cli.segment import DESCRIPTION
 from ScaleEquivSegLib.comparison import agreement_map, dice, disagreement_regions, hausdorff95, surface_distances
 from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.labelmap import read_labelmap
+from ScaleEquivSegLib.provenance import read_provenance
 from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, read_volume, write_volume
 
 LIBRARY = Path(__file__).resolve().parents[1] / "ScaleEquivSeg"
@@ -76,6 +78,25 @@ def test_nothing_is_overwritten_unless_asked(folder: Path, tmp_path: Path) -> No
     assert main(["phantom", str(folder)]) == 7
 
 
+def test_a_map_of_a_comparison_says_what_was_compared(folder: Path, tmp_path: Path) -> None:
+    a, b = tmp_path / "a.seg.nrrd", tmp_path / "b.nii.gz"
+    assert segment(folder, a) == 0
+    assert segment(folder, b) == 0
+    reference = folder / "labels" / "phantom_000005.nrrd"
+    for name in ("map.seg.nrrd", "map.nii.gz"):
+        assert main(["compare", str(a), str(b), "--reference", str(reference), "-o", str(tmp_path / name)]) == 0
+        facts = read_provenance(tmp_path / name)
+        assert facts["a_bundle"] == facts["b_bundle"] == "phantom-unet"
+        assert facts["a_input_voxels_sha256"] == facts["b_input_voxels_sha256"]
+        assert facts["reference_file_sha256"] == hashlib.sha256(reference.read_bytes()).hexdigest()
+
+
+def test_the_text_beside_a_result_is_no_more_overwritten_than_the_result(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.provenance.json").write_text("mine")
+    assert segment(folder, tmp_path / "out.nii.gz") == 7
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize("command", ["segment", "compare", "scale-sweep"])
 def test_a_report_that_exists_is_replaced_only_when_asked(folder: Path, tmp_path: Path, command: str) -> None:
     report = tmp_path / "report.json"
@@ -97,8 +118,8 @@ def test_a_report_that_exists_is_replaced_only_when_asked(folder: Path, tmp_path
     [
         (["segment", "missing.nrrd", "-o", "o.nrrd", "--bundle", "phantom-unet"], 3, "missing.nrrd does not exist"),
         (["segment", "missing.nrrd", "-o", "o.nrrd", "--bundle", "no-such"], 5, "phantom-se_unet"),
-        (["segment", "missing.nrrd", "-o", "o.mhd", "--bundle", "phantom-unet"], 8, "must end in one of .nrrd"),
-        (["segment", "missing.nrrd", "-o", "o", "--bundle", "phantom-unet"], 8, "must end in one of .nrrd"),
+        (["segment", "missing.nrrd", "-o", "o.mhd", "--bundle", "phantom-unet"], 8, "must end in one of .seg.nrrd"),
+        (["segment", "missing.nrrd", "-o", "o", "--bundle", "phantom-unet"], 8, "must end in one of .seg.nrrd"),
     ],
 )
 def test_each_cause_has_its_exit_code_and_message(

@@ -22,13 +22,14 @@ import pytest
 import SimpleITK as sitk
 
 from ScaleEquivSegLib import cohort, folder_lock, segmentation
-from ScaleEquivSegLib.bundles import bundled_models, file_sha256, read_bundle
+from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.cases import Case
 from ScaleEquivSegLib.cli import main
 from ScaleEquivSegLib.cli.console import stoppable
-from ScaleEquivSegLib.cohort import Failure, open_cohort, read_provenance
+from ScaleEquivSegLib.cohort import Failure, open_cohort
 from ScaleEquivSegLib.errors import OutOfMemory, UnreadableVolume, UnwritableOutput
 from ScaleEquivSegLib.folder_lock import LOCK, alone_in
+from ScaleEquivSegLib.provenance import read_provenance
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
 from ScaleEquivSegLib.whole_files import UNFINISHED
 
@@ -196,7 +197,7 @@ def test_finished_cases_are_skipped_and_the_report_counts_them(images: Path, res
     figures = json.loads(report.read_text())
     assert figures.keys() == {"bundle", "sha256", "cases", "done", "skipped", "failed", "seconds"}
     assert [figures[key] for key in ("cases", "done", "skipped", "failed")] == [3, 3, 0, 0]
-    assert figures["sha256"] == file_sha256(bundled_models() / "phantom-unet" / "weights.safetensors")
+    assert figures["sha256"] == read_bundle(bundled_models() / "phantom-unet").sha256
 
     (results / f"{NAMES[1]}.seg.nrrd").unlink()
     (results / "volumes.csv").unlink()

@@ -10,7 +10,8 @@ import pytest
 
 from ScaleEquivSegLib.bundles import Bundle, bundled_models, read_bundle
 from ScaleEquivSegLib.errors import UnsuitableVolume
-from ScaleEquivSegLib.inputs import suitable, voxels_sha256
+from ScaleEquivSegLib.inputs import suitable
+from ScaleEquivSegLib.provenance import voxels_sha256
 from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry
 
 

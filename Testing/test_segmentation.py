@@ -19,11 +19,11 @@ from ScaleEquivSegLib.devices import Precision, run_where_it_fits
 from ScaleEquivSegLib.errors import Cancelled, OutOfMemory, UnavailableDevice, UnsuitableVolume
 from ScaleEquivSegLib.inference import class_scores, score_planes
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
+from ScaleEquivSegLib.provenance import provenance_path
 from ScaleEquivSegLib.segmentation import (
     Model,
     Settings,
     load_model,
-    provenance_path,
     segment,
     working_image,
     write_segmentation,

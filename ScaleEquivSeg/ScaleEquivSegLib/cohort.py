@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import SimpleITK as sitk
-
 from .bundles import Bundle
 from .cases import SEGMENTATION_ENDING, Case, summary
 from .errors import (
@@ -20,11 +18,11 @@ from .errors import (
     OutputExists,
     SegmentationError,
     UnavailableDevice,
-    UnreadableVolume,
     UnwritableOutput,
 )
 from .folder_lock import LOCK, alone_in
 from .labelmap import read_labelmap
+from .provenance import read_provenance
 from .volume import read_image
 from .whole_files import remove, write_csv
 
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
 
 VOLUMES = "volumes.csv"
 FAILURES = "failures.csv"
-PROVENANCE = "ScaleEquivSeg_"
-"""The keys begin so by which a header says where labels come from."""
-
 CONCERNS_ALL = (BadBundle, UnavailableDevice, OutputExists, UnwritableOutput, Cancelled)
 """Would stop every other case too."""
 
@@ -162,15 +157,3 @@ def open_cohort(
         cohort.take_up()
         cohort.write_tables()
         yield cohort
-
-
-def read_provenance(path: Path) -> dict[str, str]:
-    """What the header of a label file says of where the labels come from."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise UnreadableVolume(f"{path} cannot be read as an image.") from error
-    keys = [key for key in reader.GetMetaDataKeys() if key.startswith(PROVENANCE)]
-    return {key.removeprefix(PROVENANCE): reader.GetMetaData(key) for key in keys}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,14 +15,6 @@ LARGEST = 1e30
 
 COVERED = 0.99
 """A channel that covers less of the first one's box than this is worth a note."""
-
-
-def voxels_sha256(volume: Volume) -> str:
-    """The hash that identifies an input: of its voxels as bytes in the order k, j, i, whatever file they come from."""
-    digest = hashlib.sha256()
-    for plane in volume.array:
-        digest.update(plane.tobytes())
-    return digest.hexdigest()
 
 
 def suitable(

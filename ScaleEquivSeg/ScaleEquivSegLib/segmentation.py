@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,22 +16,20 @@ from . import __version__
 from .bundles import Bundle, Channel
 from .devices import Precision, arithmetic, pick_device, run_where_it_fits
 from .inference import WorkingImage, load_network, score_planes
-from .inputs import suitable, voxels_sha256
+from .inputs import suitable
 from .labelmap import segment_header
 from .layers.resample import apply_along_axes
 from .networks import SegmentationNetwork
 from .networks.sweep import Planes
+from .provenance import voxels_sha256, write_with_provenance
 from .volume import (
-    ONE_FILE_FORMATS,
     AxisOrder,
     Geometry,
     Volume,
     interpolation_weights,
     resample,
     working_geometry,
-    write_volume,
 )
-from .whole_files import write_text
 
 PLANES_AT_ONCE = 4
 """Labels are decided for so many planes at a time: the scores of all scales, side by side, take the most memory."""
@@ -214,21 +211,10 @@ def _labels_on_grid(scores: Planes, source: Geometry, target: Geometry) -> np.nd
 def write_segmentation(segmentation: Segmentation, path: Path, compress: bool = True) -> None:
     """Write labels as a `.seg.nrrd` that Slicer opens as a segmentation with names, colours and coded terms.
 
-    Other formats have no room for provenance; a file beside them, `provenance_path`, holds it.
+    For other formats a text beside the file, `provenance_path`, says where the labels come from.
     """
-    provenance = {f"ScaleEquivSeg_{key}": value for key, value in segmentation.provenance().items()}
-    header = provenance | segment_header(segmentation.bundle.labels, segmentation.labels.geometry)
-    beside = provenance_path(path)
-    if beside:
-        write_text(json.dumps(provenance, indent=2) + "\n", beside)
-    write_volume(segmentation.labels, path, header, compress)
-
-
-def provenance_path(path: Path) -> Path | None:
-    """The file beside labels that says where they come from, unless their own header does."""
-    name = path.name
-    ending = next((e for e in ONE_FILE_FORMATS if name.lower().endswith(e)), "")
-    return None if ending == ".nrrd" else path.with_name(f"{name[: len(name) - len(ending)]}.provenance.json")
+    header = segment_header(segmentation.bundle.labels, segmentation.labels.geometry)
+    write_with_provenance(segmentation.labels, path, segmentation.provenance(), header, compress)
 
 
 def report(segmentation: Segmentation) -> dict[str, str | float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
@@ -16,8 +15,9 @@ import SimpleITK as sitk
 from .errors import UnreadableVolume, UnsuitableVolume, UnwritableOutput
 from .headers import is_sheared, sheared
 from .reading import checked_reader, ijk_to_lps, last_line, read_file
+from .whole_files import in_one_piece
 
-ONE_FILE_FORMATS = (".nrrd", ".nii.gz", ".nii", ".mha")
+ENDINGS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")
 
 NIFTI_LABELS = "1002"
 """The intent code of a NIfTI file of labels."""
@@ -122,31 +122,30 @@ def looks_like_labels(array: np.ndarray) -> bool:
     return len(known) > 1  # the same value everywhere is an empty image
 
 
-def check_format(path: Path) -> None:
-    """Refuse names of files that could not hold a volume with its geometry in one piece."""
-    if not path.name.lower().endswith(ONE_FILE_FORMATS):
-        raise UnwritableOutput(f"{path} must end in one of {', '.join(ONE_FILE_FORMATS)}.")
+def ending_of(path: Path) -> str:
+    """The ending of a file's name that says its format; one that can hold a volume with its geometry in one piece."""
+    ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
+    if not ending:
+        raise UnwritableOutput(f"{path} must end in one of {', '.join(ENDINGS)}.")
+    return path.name[-len(ending) :]
 
 
 def write_volume(volume: Volume, path: Path, header: Mapping[str, str] | None = None, compress: bool = True) -> None:
     """Write a volume so that the file is either complete or not there; header entries become NRRD keys."""
     path = Path(path)
-    check_format(path)
+    ending_of(path)
     if is_sheared(volume.geometry.direction):
         raise sheared(path)
     image = to_sitk(volume)
     for key, value in (header or {}).items():
         image.SetMetaData(key, _on_one_line(value))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-            unfinished = Path(folder) / path.name
+    with in_one_piece(path) as unfinished:
+        try:
             sitk.WriteImage(image, os.fspath(unfinished), compress)
             # On a full disk the writer of NIfTI stops without a word.
             checked_reader(unfinished)
-            os.replace(unfinished, path)
-    except (OSError, RuntimeError, UnicodeError, UnreadableVolume) as error:
-        raise UnwritableOutput(f"{path} cannot be written: {last_line(error)}") from error
+        except (RuntimeError, UnreadableVolume) as error:
+            raise UnwritableOutput(f"{path} cannot be written: {last_line(error)}") from error
 
 
 def _on_one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Texts and tables as files that are whole or not there."""
+"""Files that are whole or not there, and texts and tables written so."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import io
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UnwritableOutput
@@ -15,16 +16,23 @@ UNFINISHED = ".writing-"
 """What the folders are called in which a file lies until it is whole; a killed process may leave one."""
 
 
-def write_text(text: str, path: Path) -> None:
-    """Write a text; what UTF-8 cannot hold, such as part of an odd file name, is written as an escape."""
+@contextmanager
+def in_one_piece(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes its place only when it is whole; its folder is made if it is missing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder:
             unfinished = Path(folder) / path.name
-            unfinished.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+            yield unfinished
             os.replace(unfinished, path)
     except OSError as error:
-        raise UnwritableOutput(f"{path} cannot be written: {error.strerror}.") from error
+        raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text; what UTF-8 cannot hold, such as part of an odd file name, is written as an escape."""
+    with in_one_piece(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def remove(path: Path) -> None:

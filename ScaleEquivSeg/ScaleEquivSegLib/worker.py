@@ -156,10 +156,10 @@ class Worker:
         self._progress(job, "Starting", 0.0)
         # torch takes seconds to import: not before it is needed, and after the panel has heard from us.
         from .segmentation import Settings, segment, write_segmentation
-        from .volume import check_format, read_image
+        from .volume import ending_of, read_image
 
         settings = settings_from(request.settings, Settings)
-        check_format(request.output)
+        ending_of(request.output)  # else an error
         if os.path.lexists(request.output):
             raise OutputExists(f"{request.output} exists; name a file that does not.")
         model = self._model(job)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import __version__
 from ..bundles import Label
 from ..comparison import (
     AGREEMENT_LABELS,
@@ -24,7 +25,8 @@ from ..comparison import (
 )
 from ..errors import UnsuitableVolume
 from ..labelmap import in_common_classes, read_labelmap, segment_header
-from ..volume import ONE_FILE_FORMATS, Volume, check_format, write_volume
+from ..provenance import origin_of, provenance_path, write_with_provenance
+from ..volume import Volume, ending_of
 from .console import EXIT_CODES, bundle_named, check_outputs, positive, print_table, say, write_json
 
 REGIONS_SHOWN = 10
@@ -78,7 +80,8 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _compare(options: argparse.Namespace) -> None:
     outputs = _output_paths(options)
     paths = [options.a, options.b, *([options.reference] if options.reference else [])]
-    check_outputs([*outputs, options.json], options.overwrite, paths)
+    beside = [provenance_path(path) for path in outputs]
+    check_outputs([*outputs, *beside, options.json], options.overwrite, paths)
     known = {label.value: label.name for label in bundle_named(options.bundle).labels} if options.bundle else None
     volumes, names = in_common_classes([read_labelmap(path) for path in paths], known)
     for path, volume in zip(paths[1:], volumes[1:], strict=True):
@@ -91,7 +94,8 @@ def _compare(options: argparse.Namespace) -> None:
     value = next((value for value, name in names.items() if name == options.label), None)
     for wanted in _maps(outputs, volumes):
         shown = agreement_map(wanted.found, wanted.other, value)
-        write_volume(shown, wanted.path, segment_header(wanted.labels, shown.geometry))
+        header = segment_header(wanted.labels, shown.geometry)
+        write_with_provenance(shown, wanted.path, _origins(options), header)
         say(f"{wanted.path}: {', '.join(f'{label.value} {label.name}' for label in wanted.labels)}")
     if options.json:
         write_json(content, options.json)
@@ -102,12 +106,21 @@ def _output_paths(options: argparse.Namespace) -> list[Path]:
     path: Path | None = options.output
     if path is None:
         return []
-    check_format(path)
+    ending = ending_of(path)
     if not options.reference:
         return [path]
-    ending = next(e for e in (".seg.nrrd", *ONE_FILE_FORMATS) if path.name.lower().endswith(e))
     stem = path.name[: -len(ending)]
-    return [path, *(path.with_name(f"{stem}.{one}{path.name[-len(ending) :]}") for one in "ab")]
+    return [path, *(path.with_name(f"{stem}.{one}{ending}") for one in "ab")]
+
+
+def _origins(options: argparse.Namespace) -> dict[str, str]:
+    """What a map was made of."""
+    sources = {"a": options.a, "b": options.b, "reference": options.reference}
+    facts = {"software": f"ScaleEquivSeg {__version__}"}
+    for role, path in sources.items():
+        if path is not None and path.is_file():
+            facts |= {f"{role}_{key}": value for key, value in origin_of(path).items()}
+    return facts
 
 
 def _maps(paths: Sequence[Path], volumes: Sequence[Volume]) -> list[Map]:

@@ -22,7 +22,9 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--slab", type=positive(int), metavar="N", help="planes computed at once (default: as memory allows)"
     )
-    group.add_argument("--mirror", action="store_true", help="average over mirrored volumes; takes eight times as long")
+    group.add_argument(
+        "--mirror", action="store_true", help="average with the mirror image, left for right; takes twice as long"
+    )
     group.add_argument("--deterministic", action="store_true", help="the same bits in every run; slower on a GPU")
 
 

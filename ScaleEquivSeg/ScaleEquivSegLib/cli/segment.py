@@ -7,7 +7,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from ..volume import check_format, read_image
+from ..provenance import provenance_path
+from ..volume import read_image
 from .computing import add_computing, settings_from
 from .console import EXIT_CODES, ProgressBar, bundle_named, check_outputs, say, stoppable, write_json
 from .segment_cases import segment_cases
@@ -66,7 +67,9 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     add_computing(parser)
     parser.add_argument(
-        "--replace-nonfinite", action="store_true", help="take 0 for NaN and infinite voxels instead of refusing them"
+        "--replace-nonfinite",
+        action="store_true",
+        help="take the smallest value for NaN and infinite voxels, instead of refusing them",
     )
     parser.set_defaults(command=_segment)
 
@@ -79,8 +82,8 @@ def _segment(options: argparse.Namespace) -> None:
 
 
 def _segment_one(options: argparse.Namespace) -> None:
-    check_outputs([options.output, options.json], options.overwrite, options.images)
-    check_format(options.output)
+    outputs = [options.output, provenance_path(options.output), options.json]
+    check_outputs(outputs, options.overwrite, options.images)
     bundle = bundle_named(options.bundle)
     channels = [read_image(path) for path in options.images]
     # torch takes seconds to import, and wrong arguments are found without it.
