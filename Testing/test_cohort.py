@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from ScaleEquivSegLib import cohort, folder_lock, segmentation
+from ScaleEquivSegLib import cohort, folder_lock, progress, segmentation
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.cases import Case
 from ScaleEquivSegLib.cli import main
@@ -165,7 +165,7 @@ def test_a_signal_stops_a_run_in_which_no_case_can_be_read(
         os.kill(os.getpid(), signal.SIGTERM)
         raise UnreadableVolume(path.name)
 
-    monkeypatch.setattr(cohort, "read_volume", unreadable)
+    monkeypatch.setattr(cohort, "read_image", unreadable)
     assert segment_all(images, results) == 130
     assert [row["case"] for row in rows(results / "failures.csv")] == NAMES[:1]
 
@@ -306,7 +306,7 @@ def test_failed_cases_are_listed_and_tried_again_after_mending(
         (NAMES[0], "UnsuitableVolume"),
         (NAMES[1], "UnreadableVolume"),
     ]
-    assert "2 voxels" in table[0]["message"]
+    assert "2 of 1728 voxels" in table[0]["message"]
     assert [row["case"] for row in rows(results / "volumes.csv")] == finished(results) == [NAMES[2]]
     assert json.loads((tmp_path / "report.json").read_text())["failed"] == 2
     message = capsys.readouterr().err
@@ -464,6 +464,7 @@ def test_a_terminal_shows_one_line_and_anything_else_a_line_per_case(
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(progress, "SECONDS_TO_LEARN_A_PACE", 0.0)
     assert segment_all(images, tmp_path / "other", "--slab", "1") == 0
     assert len(out.getvalue().splitlines()) == 1
     assert "\n" not in err.getvalue()
