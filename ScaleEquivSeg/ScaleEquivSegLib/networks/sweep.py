@@ -41,7 +41,9 @@ class _Layout:
 class Planes:
     """The planes of a map (..., x, y, z) along one of its spatial axes: made once, in order, and dropped when read.
 
-    Every reader goes forward only: what lies before the start of its last read is no longer kept for it.
+    Every reader goes forward only: what lies before the start of its last read is no longer kept for it. What is kept
+    lies in one ring of memory, plane p at place p modulo its size, so that nothing is allocated as the sweep goes on; a
+    reader is done with what it was given when it, or another one, reads on.
     """
 
     def __init__(self, axis: int, count: int, step: int, make: Make) -> None:
@@ -50,7 +52,7 @@ class Planes:
         self.made = 0
         self._step = step
         self._make = make
-        self._slabs: list[tuple[int, Tensor]] = []  # (first plane, slab)
+        self._ring: Tensor | None = None
         self._still_read: list[int] = []
 
     def reader(self) -> Callable[[int, int], Tensor]:
@@ -59,40 +61,57 @@ class Planes:
         self._still_read.append(0)
 
         def read(start: int, stop: int) -> Tensor:
-            self._make_up_to(min(stop, self.count))
             first, last = max(start, 0), min(stop, self.count)
             self._still_read[number] = first
-            found = self._joined(first, last)
-            return self._extended(found, first - start, stop - last)
+            while self.made < last:
+                self._keep(self._make(self.made, min(self.count, self.made + self._step)))
+            return self._extended(self._found(first, last), first - start, stop - last)
 
         return read
+
+    @property
+    def kept_bytes(self) -> int:
+        """The memory of the planes that are kept."""
+        return 0 if self._ring is None else self._ring.nbytes
 
     @property
     def _dim(self) -> int:
         return self.axis - 3
 
-    def _make_up_to(self, stop: int) -> None:
-        while self.made < stop:
-            end = min(self.count, self.made + self._step)
-            slab = self._make(self.made, end)
-            self._slabs.append((self.made, slab))
-            self.made = end
+    @property
+    def _size(self) -> int:
+        return 0 if self._ring is None else self._ring.shape[self._dim]
 
-    def _joined(self, first: int, last: int) -> Tensor:
-        """Planes first ... last - 1; what no reader needs any more is dropped."""
-        needed = min(self._still_read)
-        ends = [start + slab.shape[self._dim] for start, slab in self._slabs]
-        self._slabs = [one for one, end in zip(self._slabs, ends, strict=True) if end > needed]
-        parts = []
-        for start, slab in self._slabs:
-            skipped = max(0, first - start)
-            if start < last and skipped < slab.shape[self._dim]:
-                parts.append(slab.narrow(self._dim, skipped, slab.shape[self._dim] - skipped))
-        joined = torch.cat(parts, self._dim) if len(parts) > 1 else parts[0]
-        if needed == first:  # nobody needs the slabs any more of which these are copies
-            later = [(start, slab) for start, slab in self._slabs if start >= last]
-            self._slabs = [(first, joined), *later]
-        return joined.narrow(self._dim, 0, last - first)
+    def _keep(self, slab: Tensor) -> None:
+        first, self.made = self.made, self.made + slab.shape[self._dim]
+        oldest = min(self._still_read)
+        if self.made - oldest > self._size:
+            kept = self._found(oldest, first) if first > oldest else None
+            shape = list(slab.shape)
+            shape[self._dim] = self.made - oldest
+            order = torch.channels_last_3d if slab.dim() == 5 else torch.contiguous_format
+            self._ring = torch.empty(shape, dtype=slab.dtype, device=slab.device, memory_format=order)
+            if kept is not None:
+                self._put(oldest, kept)
+        self._put(first, slab)
+
+    def _put(self, first: int, planes: Tensor) -> None:
+        for place, start, stop in self._pieces(first, first + planes.shape[self._dim]):
+            place.copy_(planes.narrow(self._dim, start - first, stop - start))
+
+    def _found(self, first: int, last: int) -> Tensor:
+        pieces = [place for place, _, _ in self._pieces(first, last)]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, self._dim)
+
+    def _pieces(self, first: int, last: int) -> list[tuple[Tensor, int, int]]:
+        """Where in the ring planes first ... last - 1 are: in one piece, or in two around its end."""
+        assert self._ring is not None
+        turn = min(last, (first // self._size + 1) * self._size)
+        return [
+            (self._ring.narrow(self._dim, start % self._size, stop - start), start, stop)
+            for start, stop in ((first, turn), (turn, last))
+            if start < stop
+        ]
 
     def _extended(self, planes: Tensor, before: int, after: int) -> Tensor:
         if before <= 0 and after <= 0:
