@@ -82,6 +82,8 @@ SPOILT_CARDS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "an impossible orientation": (lambda card: card.update(orientation="RRS"), "RRS"),
     "labels out of order": (lambda card: card["labels"].reverse(), "1, 2, 3"),
     "labels of one name": (lambda card: card["labels"][1].update(name="Head"), "2 labels have the name 'Head'"),
+    "an opposite that is no label": (lambda card: card["labels"][0].update(opposite="Foot"), "'Head' has the opposite"),
+    "an opposite that does not know it": (lambda card: card["labels"][0].update(opposite="Body"), "'Head' has the"),
     "inputs of one name": (
         lambda card: (card["inputs"].append(card["inputs"][0]), arguments(card).update(in_channels=2)),
         "2 inputs have the name 'T1'",

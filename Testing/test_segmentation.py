@@ -17,7 +17,7 @@ from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.comparison import dice, dice_per_label
 from ScaleEquivSegLib.devices import Precision, run_where_it_fits
 from ScaleEquivSegLib.errors import Cancelled, OutOfMemory, UnavailableDevice, UnsuitableVolume
-from ScaleEquivSegLib.inference import class_scores, score_planes
+from ScaleEquivSegLib.inference import Mirror, class_scores, score_planes
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
 from ScaleEquivSegLib.provenance import provenance_path
 from ScaleEquivSegLib.segmentation import (
@@ -212,6 +212,28 @@ def test_mirroring_gives_the_mirror_image_the_mirrored_labels(baseline: Model, o
     once = segment([volume], turned, CPU).labels.array
     assert not np.array_equal(segment([mirrored], turned, CPU).labels.array, once[:, :, ::-1])
     assert not np.array_equal(labels, once)
+
+
+def test_in_a_mirror_the_left_side_is_the_right(baseline: Model) -> None:
+    head, body = baseline.bundle.labels
+    sides = (replace(head, opposite=body.name), replace(body, opposite=head.name))
+    assert baseline.bundle.mirrored_classes == (0, 1, 2)
+    assert replace(baseline.bundle, labels=sides).mirrored_classes == (0, 2, 1)
+    scores = torch.arange(3.0).reshape(3, 1, 1, 1) + torch.tensor([0.1, 0.2]).reshape(1, 2, 1, 1)
+    found = Mirror(0, (0, 2, 1)).scores(scores)
+    torch.testing.assert_close(found[:, :, 0, 0], torch.tensor([[0.2, 0.1], [2.2, 2.1], [1.2, 1.1]]))
+
+
+def test_mirroring_asks_the_bundle_which_labels_are_opposite(baseline: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Mirror | None] = []
+    monkeypatch.setattr(segmentation, "score_planes", lambda *a: used.append(a[-1]) or score_planes(*a))
+    head, body = baseline.bundle.labels
+    sides = (replace(head, opposite=body.name), replace(body, opposite=head.name))
+    sided = Model(replace(baseline.bundle, labels=sides, orientation="SLP"), baseline.network)
+    volume = make_phantom(PhantomSpec(seed=2, size=(12, 12, 12))).channels[0]
+    segment([volume], sided, Settings("cpu", mirror=True))
+    segment([volume], sided, CPU)
+    assert used == [Mirror(1, (0, 2, 1)), None]
 
 
 def test_mirroring_does_not_depend_on_the_planes_at_once_either(equivariant: Model) -> None:

@@ -43,17 +43,22 @@ class Channel:
 
 @dataclass(frozen=True)
 class Label:
-    """One class the network finds; `terminology` names it in coded terms for export."""
+    """One class the network finds; `terminology` names it in coded terms for export.
+
+    `opposite` is the name of the class that a mirror shows it as: its own, unless it has a side.
+    """
 
     value: int
     name: str
     color: tuple[int, int, int]
     terminology: Mapping[str, Sequence[str]]
+    opposite: str = ""
 
     @staticmethod
     def from_card(entry: Mapping[str, Any]) -> Label:
         red, green, blue = entry["color"]
-        return Label(entry["value"], entry["name"], (red, green, blue), entry["terminology"])
+        opposite = entry.get("opposite", entry["name"])
+        return Label(entry["value"], entry["name"], (red, green, blue), entry["terminology"], opposite)
 
     @property
     def terminology_tag(self) -> str:
@@ -84,6 +89,12 @@ class Bundle:
     @property
     def weights(self) -> Path:
         return self.folder / WEIGHTS
+
+    @property
+    def mirrored_classes(self) -> tuple[int, ...]:
+        """For each class of the network, the background first, the one that a mirror shows it as."""
+        value_of = {label.name: label.value for label in self.labels}
+        return (0, *(value_of[label.opposite] for label in self.labels))
 
     @property
     def is_baseline(self) -> bool:
@@ -202,6 +213,10 @@ def _bundle_from_card(folder: Path, card: Mapping[str, Any]) -> Bundle:
     labels = tuple(Label.from_card(entry) for entry in card["labels"])
     if [label.value for label in labels] != list(range(1, len(labels) + 1)):
         raise ValueError("label values must be 1, 2, 3, ... in this order")
+    opposites = {label.name: label.opposite for label in labels}
+    for name, opposite in opposites.items():
+        if opposites.get(opposite) != name:
+            raise ValueError(f"the label {name!a} has the opposite {opposite!a}, which does not have it for its own")
     inputs = tuple(Channel.from_card(entry) for entry in card["inputs"])
     for kind, entries in (("inputs", inputs), ("labels", labels)):
         name, times = Counter(entry.name for entry in entries).most_common(1)[0]

@@ -85,13 +85,25 @@ class WorkingImage:
         ]
         return torch.from_numpy(np.clip(shown, -FARTHEST, FARTHEST).transpose(0, 3, 2, 1))
 
-    def mirrored(self, axis: int) -> WorkingImage:
-        """The image turned round along x, y or z."""
-        return replace(self, channels=[np.flip(channel, 2 - axis) for channel in self.channels])
-
     def whole(self) -> Tensor:
         """All planes, (channel, x, y, z)."""
         return self.planes(0, 0, self.shape[0]).contiguous()
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A mirror across an axis, and for each class the one that it shows it as."""
+
+    axis: int
+    classes: tuple[int, ...]
+
+    def image(self, image: WorkingImage) -> WorkingImage:
+        """The image turned round."""
+        return replace(image, channels=[np.flip(channel, 2 - self.axis) for channel in image.channels])
+
+    def scores(self, scores: Tensor) -> Tensor:
+        """Scores (class, x, y, z) of the mirror image as those of the image."""
+        return scores.flip(1 + self.axis)[list(self.classes)]
 
 
 def score_planes(
@@ -100,17 +112,17 @@ def score_planes(
     device: torch.device,
     checkpoint: Checkpoint = lambda fraction: None,
     slab: int | None = None,
-    mirror: int | None = None,
+    mirror: Mirror | None = None,
 ) -> Planes:
     """The scores (class, x, y, z) of an image, computed plane by plane as they are read, along its longest axis.
 
     Read inside `torch.inference_mode()`. The number of planes computed at once changes how much memory it takes and not
-    the scores. A network that cannot be swept sees the whole image at once. With `mirror`, an axis, the scores are
-    those of the mean of two probabilities: of the image, and of its mirror image put back.
+    the scores. A network that cannot be swept sees the whole image at once. With a mirror the scores are those of the
+    mean of two probabilities: of the image, and of its mirror image put back.
     """
     network.to(device)
-    axis = max((a for a in range(3) if a != mirror), key=lambda a: image.shape[a])
-    if mirror is None:
+    axis = max((a for a in range(3) if not mirror or a != mirror.axis), key=lambda a: image.shape[a])
+    if not mirror:
         return _planes_of(network, image, axis, device, checkpoint, slab)
     halves = [0.0, 0.0]
 
@@ -122,12 +134,12 @@ def score_planes(
         return note
 
     plain = _planes_of(network, image, axis, device, half(0), slab)
-    turned = _planes_of(network, image.mirrored(mirror), axis, device, half(1), slab)
+    turned = _planes_of(network, mirror.image(image), axis, device, half(1), slab)
     readers = plain.reader(), turned.reader()
 
     def make(start: int, stop: int) -> Tensor:
         seen, mirrored = (torch.softmax(read(start, stop).float(), 0) for read in readers)
-        return torch.log((seen + mirrored.flip(1 + mirror)) / 2)
+        return torch.log((seen + mirror.scores(mirrored)) / 2)
 
     return Planes(axis, plain.count, 1, make)
 

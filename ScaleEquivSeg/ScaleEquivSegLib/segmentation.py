@@ -15,7 +15,7 @@ import torch
 from . import __version__
 from .bundles import Bundle, Channel
 from .devices import Precision, arithmetic, pick_device, run_where_it_fits
-from .inference import WorkingImage, load_network, score_planes
+from .inference import Mirror, WorkingImage, load_network, score_planes
 from .inputs import suitable
 from .labelmap import segment_header
 from .layers.resample import apply_along_axes
@@ -148,7 +148,8 @@ def _label_upright(
 ) -> tuple[np.ndarray, torch.device]:
     """Labels on the grid of volumes that are already in the bundle's orientation, and where they were computed."""
     image, working = _working_image_upright(channels, model.bundle)
-    mirror = next(axis for axis, letter in enumerate(model.bundle.orientation) if letter in "RL")
+    left_right = next(axis for axis, letter in enumerate(model.bundle.orientation) if letter in "RL")
+    mirror = Mirror(left_right, model.bundle.mirrored_classes) if settings.mirror else None
 
     def run(where: torch.device, slab: int | None) -> np.ndarray:
         with arithmetic(where, settings.precision, settings.deterministic):
@@ -158,7 +159,7 @@ def _label_upright(
                 where,
                 lambda fraction: progress("Segmenting", fraction),
                 slab or settings.slab,
-                mirror if settings.mirror else None,
+                mirror,
             )
             return _labels_on_grid(scores, working, channels[0].geometry)
 
