@@ -6,6 +6,7 @@ is blended: the scores are those of the whole volume at once, in memory that gro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,14 +45,18 @@ class Planes:
     Every reader goes forward only: what lies before the start of its last read is no longer kept for it. What is kept
     lies in one ring of memory, plane p at place p modulo its size, so that nothing is allocated as the sweep goes on; a
     reader is done with what it was given when it, or another one, reads on.
+
+    At most `step` planes are made at once, and none before it is asked for: what is made too early has to be kept. Only
+    a map that is to set the pace runs `ahead`, a full step at a time.
     """
 
-    def __init__(self, axis: int, count: int, step: int, make: Make) -> None:
+    def __init__(self, axis: int, count: int, step: int, make: Make, ahead: bool = False) -> None:
         self.axis = axis
         self.count = count
         self.made = 0
         self._step = step
         self._make = make
+        self._ahead = ahead
         self._ring: Tensor | None = None
         self._still_read: list[int] = []
 
@@ -64,10 +69,13 @@ class Planes:
             first, last = max(start, 0), min(stop, self.count)
             self._still_read[number] = first
             while self.made < last:
-                self._keep(self._make(self.made, min(self.count, self.made + self._step)))
+                self._keep(self._make(self.made, min(self._end(last), self.made + self._step)))
             return self._extended(self._found(first, last), first - start, stop - last)
 
         return read
+
+    def _end(self, wanted: int) -> int:
+        return self.count if self._ahead else wanted
 
     @property
     def kept_bytes(self) -> int:
@@ -148,14 +156,14 @@ class Sweep:
         self._per_scale = [self._scale(spacing) for spacing in network.axis.spacings]
         self.scores = self._new(shape[axis], self._projected, 1.0, work=1.0)
 
-    def _new(self, count: int, make: Make, spacing: float, work: float) -> Planes:
+    def _new(self, count: int, make: Make, spacing: float, work: float, ahead: bool = False) -> Planes:
         def make_and_tell(start: int, stop: int) -> Tensor:
             made = make(start, stop)
             done = sum(planes.made * work for planes, work in self._maps) + (stop - start) * work
             self._on_progress(min(1.0, done / sum(planes.count * work for planes, work in self._maps)))
             return made
 
-        planes = Planes(self._axis, count, max(1, int(self._step / spacing)), make_and_tell)
+        planes = Planes(self._axis, count, math.ceil(self._step / spacing), make_and_tell, ahead)
         self._maps.append((planes, work))
         return planes
 
@@ -178,7 +186,7 @@ class Sweep:
             raised = self._raised(source, stage, layout)
             decode: Any = network.decoder[stage]
             source = self._filtered([raised, skip], decode, decode.conv.reach, layout)
-        return grids, self._filtered([source], network.projection.scores, 0, layout).reader()
+        return grids, self._filtered([source], network.projection.scores, 0, layout, ahead=True).reader()
 
     def _lifted(self, grids: Grids, start: int, stop: int) -> Tensor:
         axis = self._axis
@@ -199,6 +207,7 @@ class Sweep:
         reach: int,
         layout: _Layout,
         stride: int = 1,
+        ahead: bool = False,
     ) -> Planes:
         """The planes that a layer makes of the sum of some maps."""
         readers = [source.reader() for source in sources]
@@ -210,7 +219,7 @@ class Sweep:
                 total = total + read(first, last)
             return self._apply(layer, total, first)
 
-        return self._new(layout.shape[self._axis], make, layout.spacing, layout.work)
+        return self._new(layout.shape[self._axis], make, layout.spacing, layout.work, ahead)
 
     def _apply(self, layer: Callable[[ScaleMaps], ScaleMaps], planes: Tensor, first: int) -> Tensor:
         x, y, z = (Grid(1.0, first if axis == self._axis else 0, size) for axis, size in enumerate(planes.shape[2:]))
