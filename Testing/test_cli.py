@@ -27,7 +27,7 @@ from ScaleEquivSegLib.comparison import agreement_map, dice, disagreement_region
 from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.labelmap import read_labelmap
 from ScaleEquivSegLib.provenance import read_provenance
-from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, read_volume, write_volume
+from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, make_geometry, read_volume, write_volume
 
 LIBRARY = Path(__file__).resolve().parents[1] / "ScaleEquivSeg"
 
@@ -89,6 +89,19 @@ def test_a_map_of_a_comparison_says_what_was_compared(folder: Path, tmp_path: Pa
         assert facts["a_bundle"] == facts["b_bundle"] == "phantom-unet"
         assert facts["a_input_voxels_sha256"] == facts["b_input_voxels_sha256"]
         assert facts["reference_file_sha256"] == hashlib.sha256(reference.read_bytes()).hexdigest()
+
+
+def test_labels_stored_in_another_order_are_compared_where_they_lie(folder: Path, tmp_path: Path) -> None:
+    labels = read_volume(folder / "labels" / "phantom_000005.nrrd")
+    stored = AxisOrder.towards(labels.geometry.direction, "SLP").apply(labels)
+    assert stored.array.shape != labels.array.shape
+    write_volume(labels, tmp_path / "ras.nrrd")
+    write_volume(stored, tmp_path / "slp.nrrd")
+    files = [str(tmp_path / name) for name in ("ras.nrrd", "slp.nrrd", "out.json", "map.nrrd")]
+    assert main(["compare", *files[:2], "--reference", files[1], "--json", files[2], "-o", files[3]]) == 0
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert figures["dice.1"] == figures["a.dice.1"] == 1
+    assert read_volume(tmp_path / "map.nrrd").geometry.agrees_with(labels.geometry)
 
 
 def test_the_text_beside_a_result_is_no_more_overwritten_than_the_result(folder: Path, tmp_path: Path) -> None:

@@ -271,3 +271,12 @@ def test_any_name_will_do(name: str, tmp_path: Path) -> None:
 def test_an_impossible_name_is_not_there(name: str) -> None:
     with pytest.raises(UnreadableVolume):
         read_volume(Path(name))
+
+
+def test_a_segmentation_of_several_layers_is_refused_by_name(tmp_path: Path) -> None:
+    layers = sitk.Image([4, 5, 6], sitk.sitkVectorUInt8, 2)
+    layers.SetMetaData("Segment0_ID", "Segment_1")
+    sitk.WriteImage(layers, str(tmp_path / "layers.seg.nrrd"))
+    for read in (read_volume, read_image):
+        with pytest.raises(UnsuitableVolume, match="overlapping segments"):
+            read(tmp_path / "layers.seg.nrrd")

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from .bundles import Label
 from .errors import UnsuitableVolume
-from .volume import Geometry, Volume
+from .volume import AxisOrder, Geometry, Volume
 
 TOLERANCE_MM = 1.0
 """Surfaces this close count as the same in the surface Dice, unless told otherwise."""
@@ -73,6 +73,11 @@ def check_same_grid(a: Volume, b: Volume, name_a: str = "one segmentation", name
             f"The two lie on different grids: {name_a} {_described(a.geometry)}, {name_b} {_described(b.geometry)}; "
             "resample one onto the other's volume first."
         )
+
+
+def laid_like(volume: Volume, geometry: Geometry) -> Volume:
+    """The same voxels with their axes in the order of another grid's: programs store one grid in different orders."""
+    return AxisOrder.like(volume.geometry.direction, geometry.direction).apply(volume)
 
 
 def _described(geometry: Geometry) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ def read_file(path: Path) -> sitk.Image:
         if "orthonormal" in str(error):  # ITK is stricter about NIfTI
             raise sheared(path) from error
         raise UnreadableVolume(f"{path} cannot be read as an image: {last_line(error)}") from error
-    _check_kind(path, image.GetSize(), image.GetPixelID(), image.GetNumberOfComponentsPerPixel())
+    _check_kind(path, image)
     if image.GetDimension() == 4:
         image = image[:, :, :, 0]
     if is_sheared(np.reshape(image.GetDirection(), (3, 3))):
@@ -48,23 +47,33 @@ def checked_reader(path: Path) -> sitk.ImageFileReader:
     reader.SetFileName(os.fspath(path))
     reader.SetImageIO(kind)
     reader.ReadImageInformation()
-    _check_kind(path, reader.GetSize(), reader.GetPixelID(), reader.GetNumberOfComponents())
+    _check_kind(path, reader)
     # Before anything is allocated: a damaged header may announce any size.
     check_whole(path, header, math.prod(reader.GetSize()), _voxel_bytes(reader.GetPixelID()))
     check_placement(path, header, np.array(reader.GetSize()[:3]), ijk_to_lps(reader))
     return reader
 
 
-def _check_kind(path: Path, size: Sequence[int], pixel_type: int, components: int) -> None:
-    """Refuse what is no scalar volume."""
-    if "complex" in sitk.GetPixelIDValueAsString(pixel_type):
+def _check_kind(path: Path, image: sitk.Image | sitk.ImageFileReader) -> None:
+    """Refuse what is no scalar volume, by an image or by a reader that has seen its header."""
+    size = image.GetSize()
+    if isinstance(image, sitk.Image):
+        components = image.GetNumberOfComponentsPerPixel()
+    else:
+        components = image.GetNumberOfComponents()
+    volume = len(size) == 3 or (len(size) == 4 and size[3] == 1)
+    if "complex" in sitk.GetPixelIDValueAsString(image.GetPixelID()):
         raise UnsuitableVolume(f"{path} has complex numbers; extract the magnitude first.")
+    if image.HasMetaDataKey("Segment0_ID") and (components != 1 or not volume):
+        raise UnsuitableVolume(
+            f"{path} is a segmentation with overlapping segments; export those to compare as a labelmap in Slicer."
+        )
     if components != 1:
         raise UnsuitableVolume(
             f"{path} is a colour or vector image with {components} components per voxel; "
             "pick a scalar volume, or extract one component first."
         )
-    if len(size) != 3 and (len(size) != 4 or size[3] != 1):
+    if not volume:
         raise UnsuitableVolume(f"{path} has {len(size)} dimensions; pick a 3D volume, or extract one frame first.")
 
 

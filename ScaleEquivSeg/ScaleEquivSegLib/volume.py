@@ -181,11 +181,16 @@ class AxisOrder:
     @staticmethod
     def towards(direction: np.ndarray, orientation: str) -> AxisOrder:
         """The order in which i, j, k point as closely as possible to three letters of RLAPSI."""
-        letters = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
-        rows, signs = zip(*(letters[letter] for letter in orientation), strict=True)
-        axes = max(permutations(range(3)), key=lambda order: np.abs(direction[rows, order]).sum())
+        to_ras = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
+        return AxisOrder.like(direction, np.array([to_ras[letter] for letter in orientation]).T)
+
+    @staticmethod
+    def like(direction: np.ndarray, wanted: np.ndarray) -> AxisOrder:
+        """The order in which i, j, k point as closely as possible as those of another direction."""
+        along = wanted.T @ direction  # cosines of each wanted axis with each there is
+        axes = max(permutations(range(3)), key=lambda order: np.abs(along[range(3), order]).sum())
         i, j, k = axes
-        turned = direction[rows, axes] * signs < 0
+        turned = along[range(3), axes] < 0
         return AxisOrder((i, j, k), (bool(turned[0]), bool(turned[1]), bool(turned[2])))
 
     def apply(self, volume: Volume) -> Volume:

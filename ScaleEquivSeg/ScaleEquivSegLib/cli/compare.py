@@ -20,6 +20,7 @@ from ..comparison import (
     confusion_figures,
     disagreement_regions,
     figures,
+    laid_like,
     means,
     region_figures,
 )
@@ -84,6 +85,7 @@ def _compare(options: argparse.Namespace) -> None:
     check_outputs([*outputs, *beside, options.json], options.overwrite, paths)
     known = {label.value: label.name for label in bundle_named(options.bundle).labels} if options.bundle else None
     volumes, names = in_common_classes([read_labelmap(path) for path in paths], known)
+    volumes = [volumes[0], *(laid_like(volume, volumes[0].geometry) for volume in volumes[1:])]
     for path, volume in zip(paths[1:], volumes[1:], strict=True):
         check_same_grid(volumes[0], volume, str(paths[0]), str(path))
     if options.label and options.label not in names.values():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bundles import Bundle
-from ..comparison import check_same_grid
+from ..comparison import check_same_grid, laid_like
 from ..errors import BadBundle
 from ..labelmap import in_common_classes, read_labelmap
 from ..volume import Volume, read_image
@@ -100,9 +100,9 @@ def _reference(path: Path | None, volume: Volume, bundle: Bundle) -> Volume | No
     """Reference labels, counted as a bundle counts its classes."""
     if path is None:
         return None
-    labelmap = read_labelmap(path)
-    check_same_grid(volume, labelmap.volume, "the image", str(path))
-    (labels,), _ = in_common_classes([labelmap], {label.value: label.name for label in bundle.labels})
+    (labels,), _ = in_common_classes([read_labelmap(path)], {label.value: label.name for label in bundle.labels})
+    labels = laid_like(labels, volume.geometry)
+    check_same_grid(volume, labels, "the image", str(path))
     return labels
 
 
