@@ -18,7 +18,7 @@ import pytest
 
 from ScaleEquivSegLib import errors as errors_module
 from ScaleEquivSegLib import scale_sweep, segmentation
-from ScaleEquivSegLib.bundles import bundled_models
+from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.cli import main
 from ScaleEquivSegLib.cli.computing import PRECISIONS
 from ScaleEquivSegLib.cli.console import EXIT_CODES
@@ -504,6 +504,8 @@ def test_a_sweep_of_two_bundles_is_a_table_with_dice_one_where_nothing_is_rescal
     figures = json.loads((tmp_path / "t.json").read_text())
     with (tmp_path / "t.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
+    hashes = {read_bundle(bundled_models() / name).sha256 for name in ("phantom-unet", "phantom-se_unet")}
+    assert {row["weights_sha256"] for row in rows} == hashes
     assert [(row["bundle"], row["scale"], row["label"]) for row in rows] == [
         (bundle, scale, label)
         for bundle in ("phantom-se_unet", "phantom-unet")

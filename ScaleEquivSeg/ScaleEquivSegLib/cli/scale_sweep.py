@@ -12,6 +12,7 @@ from ..bundles import Bundle
 from ..comparison import check_same_grid, laid_like
 from ..errors import BadBundle
 from ..labelmap import in_common_classes, read_labelmap
+from ..provenance import voxels_sha256
 from ..volume import Volume, read_image
 from ..whole_files import write_csv
 from .computing import add_computing, settings_from
@@ -76,6 +77,7 @@ def _scale_sweep(options: argparse.Namespace) -> None:
             )
             for model in models
         }
+    image = " ".join(voxels_sha256(channel) for channel in channels)
     print_table(
         [
             ("Dice with", *(f"x{scale:g}" for scale in options.scales)),
@@ -84,16 +86,15 @@ def _scale_sweep(options: argparse.Namespace) -> None:
         numbers=True,
     )
     if options.csv:
-        write_csv(_rows(sweeps), options.csv)
+        write_csv(_rows(sweeps, bundles, image), options.csv)
     if options.json:
-        write_json(
-            {
-                f"{name}@{scale:g}": value
-                for name, row in _curves(sweeps).items()
-                for scale, value in zip(options.scales, row, strict=True)
-            },
-            options.json,
-        )
+        figures: dict[str, object] = {
+            f"{name}@{scale:g}": value
+            for name, row in _curves(sweeps).items()
+            for scale, value in zip(options.scales, row, strict=True)
+        }
+        origin = {f"{bundle.name}.sha256": bundle.sha256 for bundle in bundles}
+        write_json({**figures, **origin, "input_voxels_sha256": image}, options.json)
 
 
 def _reference(path: Path | None, volume: Volume, bundle: Bundle) -> Volume | None:
@@ -121,15 +122,23 @@ def _curves(sweeps: Mapping[str, Sequence[AtScale]]) -> dict[str, list[float]]:
     return curves
 
 
-def _rows(sweeps: Mapping[str, Sequence[AtScale]]) -> Iterator[tuple[object, ...]]:
-    yield ("bundle", "scale", "label", "dice_with_itself", "dice_with_reference")
-    for bundle, sweep in sweeps.items():
-        for at in sweep:
+def _rows(
+    sweeps: Mapping[str, Sequence[AtScale]], bundles: Sequence[Bundle], image: str
+) -> Iterator[tuple[object, ...]]:
+    yield (
+        *("bundle", "scale", "label", "dice_with_itself", "dice_with_reference"),
+        *("bundle_version", "weights_sha256", "input_voxels_sha256"),
+    )
+    for bundle in bundles:
+        for at in sweeps[bundle.name]:
             for label, dice in at.with_itself.items():
                 yield (
-                    bundle,
+                    bundle.name,
                     f"{at.scale:g}",
                     label,
                     dice,
                     "" if at.with_reference is None else at.with_reference[label],
+                    bundle.version,
+                    bundle.sha256,
+                    image,
                 )
