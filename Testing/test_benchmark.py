@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from training import benchmarks
 from training.__main__ import main
 from training.benchmarks import CASES, benchmark, networks, published, published_direct, volumes
 from training.benchmarks.case import CPU, Case, Conditions, spread
@@ -204,6 +205,19 @@ def test_the_command_prints_and_writes_the_figures_of_the_cases_asked_for(
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert set(figures) == {f"published_vs_direct.{key}" for key in ("ratio", "ratio.min", "ratio.max")}
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()] == list(figures)
+
+
+def test_the_command_measures_all_cases_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def record(names: Any, conditions: Conditions) -> dict[str, float]:
+        asked.append((tuple(names), conditions))
+        return {"ratio": 1.0}
+
+    monkeypatch.setattr(benchmarks, "benchmark", record)
+    run(monkeypatch)
+    run(monkeypatch, "--repeats", 7, "--device", "cpu")
+    assert asked == [(tuple(CASES), Conditions()), (tuple(CASES), Conditions(repeats=7))]
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import torch
+
+FORGET_PEAK = Path("/proc/self/clear_refs")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,7 +24,7 @@ def in_own_process(function: Callable[P, T], *arguments: P.args, **named: P.kwar
 
 def can_measure_peak(device: torch.device) -> bool:
     """Whether `peak_gib` knows a way: torch counts on CUDA, Linux counts for the CPU."""
-    return device.type == "cuda" or (device.type == "cpu" and sys.platform == "linux")
+    return device.type == "cuda" or (device.type == "cpu" and FORGET_PEAK.exists())
 
 
 def peak_gib(action: Callable[[], object], device: torch.device) -> float:
@@ -33,7 +34,7 @@ def peak_gib(action: Callable[[], object], device: torch.device) -> float:
         before = torch.cuda.memory_allocated(device)
         action()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**30
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peaks of starting up
+    FORGET_PEAK.write_text("5", encoding="ascii")  # that of starting up
     at_start = _status_gib("VmRSS")
     action()
     return _status_gib("VmHWM") - at_start

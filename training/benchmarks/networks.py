@@ -28,7 +28,7 @@ def se_unet() -> nn.Module:
 
 
 def monai_unet() -> nn.Module:
-    """With the stages and channels of ours, seven convolutions for our eight; MONAI begins at half the resolution."""
+    """With the stages and channels of ours, seven convolutions in a row to our eight, the first with stride 2."""
     network: nn.Module = MonaiUNet(3, 1, 3, channels=(8, 16, 32), strides=(2, 2), num_res_units=1)
     return network
 
