@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from ScaleEquivSegLib.cli.console import positive
+
 
 def main() -> None:
     """Run one command."""
@@ -45,7 +47,10 @@ def main() -> None:
     equivariance.set_defaults(command=_equivariance)
 
     benchmark = commands.add_parser("benchmark", help="ratios of time and memory, measured side by side")
-    benchmark.add_argument("--engine", action="store_true", help="a large volume against a small one")
+    benchmark.add_argument("--cases", type=_names, metavar="A,B", help="only these (default: all)")
+    benchmark.add_argument("--repeats", type=positive(int), help="how often each side runs (default: 5)")
+    benchmark.add_argument("--device", help="where networks run: cpu, cuda, cuda:1, mps (default: cpu)")
+    benchmark.add_argument("--engine", action="store_true", help="instead: memory and time of a very large volume")
     benchmark.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     benchmark.set_defaults(command=_benchmark)
 
@@ -55,6 +60,8 @@ def main() -> None:
             parser.error("--bundle needs an --image")
         if options.ablation and (options.bundle or options.image or options.network or options.figure):
             parser.error("--ablation goes with --seed and --json alone")
+    if options.command is _benchmark and options.engine and (options.cases or options.repeats or options.device):
+        parser.error("--engine goes with --json alone")
     options.command(options)
 
 
@@ -63,6 +70,10 @@ def _scales(text: str) -> tuple[float, ...]:
     if not all(0 < scale < float("inf") for scale in scales):
         raise argparse.ArgumentTypeError(f"{text} has a scale that is not positive")
     return scales
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.split(",")))
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -104,9 +115,20 @@ def _equivariance(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from .benchmark import engine
+    from ScaleEquivSegLib.devices import pick_device
 
-    _print_figures(engine(), options.json)
+    from .benchmarks import CASES, benchmark
+    from .benchmarks.case import Conditions
+    from .benchmarks.volumes import engine
+
+    if options.engine:
+        _print_figures(engine(), options.json)
+        return
+    names = options.cases or tuple(CASES)
+    if unknown := sorted(set(names) - set(CASES)):
+        raise SystemExit(f"unknown case {', '.join(unknown)}; known: {', '.join(CASES)}")
+    conditions = Conditions(options.repeats or Conditions.repeats, pick_device(options.device or "cpu"))
+    _print_figures(benchmark(names, conditions), options.json)
 
 
 def _print_figures(figures: Mapping[str, float], json_file: Path | None = None) -> None:
