@@ -25,7 +25,7 @@ class Conditions:
 
     repeats: int = 5
     device: torch.device = CPU
-    layers: int = 45
+    layers: int = 61
     networks: int = 64
     thin: Shape = (16, 512, 512)
     cube: Shape = (64, 64, 64)
