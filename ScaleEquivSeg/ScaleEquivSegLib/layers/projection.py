@@ -46,12 +46,18 @@ class ScaleProjection(nn.Module):
 
     def combine(self, sampled: list[Tensor]) -> Tensor:
         """The projection of every scale's scores, all at the same voxels."""
-        stack = torch.stack(sampled)  # (scale, batch, classes [+ 1], x, y, z)
-        log_weights = stack.new_tensor(self._log_weights(len(sampled))).reshape(-1, 1, 1, 1, 1, 1)
+        log_weights = sampled[0].new_tensor(self._log_weights(len(sampled)))
         if self.kind == "max":
-            return (stack + log_weights).amax(0)
-        attention = stack[:, :, self.classes :] if self.kind == "attention" else torch.zeros_like(stack[:, :, :1])
-        return (torch.softmax(attention + log_weights, dim=0) * stack[:, :, : self.classes]).sum(0)
+            return torch.stack([x + w for x, w in zip(sampled, log_weights, strict=True)]).amax(0)
+        if self.kind == "attention":
+            attention = torch.stack([x[:, self.classes :] for x in sampled])  # (scale, batch, 1, x, y, z)
+        else:
+            attention = torch.zeros_like(torch.stack([x[:, :1] for x in sampled]))
+        shares = torch.softmax(attention + log_weights.reshape(-1, 1, 1, 1, 1, 1), dim=0)
+        total = shares[0] * sampled[0][:, : self.classes]
+        for share, x in zip(shares[1:], sampled[1:], strict=True):
+            total = total + share * x[:, : self.classes]
+        return total
 
     def _log_weights(self, scales: int) -> list[float]:
         from_end = [min(i, scales - 1 - i) for i in range(scales)]
