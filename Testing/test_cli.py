@@ -91,6 +91,34 @@ def test_a_map_of_a_comparison_says_what_was_compared(folder: Path, tmp_path: Pa
         assert facts["reference_file_sha256"] == hashlib.sha256(reference.read_bytes()).hexdigest()
 
 
+def test_a_folder_in_the_place_of_an_output_is_noticed_before_anything_is_computed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out.nii.gz").mkdir()
+    monkeypatch.setattr(segmentation, "segment", None)  # calling it would be an error
+    assert segment(folder, tmp_path / "out.nii.gz", "--overwrite") == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["out.nii.gz"]
+
+
+def test_a_name_too_long_for_a_file_is_an_error_of_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert segment(folder, tmp_path / ("x" * 300 + ".nrrd")) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    assert main(["segment", "y" * 300, "-o", str(tmp_path / "o.nrrd"), "--bundle", "phantom-unet"]) in (1, 3)
+
+
+def test_memory_that_runs_out_anywhere_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(segmentation, "segment", fail)
+    assert segment(folder, tmp_path / "o.nrrd") == 9
+    assert "not enough memory" in capsys.readouterr().err
+
+
 def test_labels_stored_in_another_order_are_compared_where_they_lie(folder: Path, tmp_path: Path) -> None:
     labels = read_volume(folder / "labels" / "phantom_000005.nrrd")
     stored = AxisOrder.towards(labels.geometry.direction, "SLP").apply(labels)

@@ -23,11 +23,12 @@ import SimpleITK as sitk
 
 from ScaleEquivSegLib import cohort, folder_lock, progress, segmentation
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
+from ScaleEquivSegLib.card import seal_of
 from ScaleEquivSegLib.cases import Case
 from ScaleEquivSegLib.cli import main
 from ScaleEquivSegLib.cli.console import stoppable
 from ScaleEquivSegLib.cohort import Failure, open_cohort
-from ScaleEquivSegLib.errors import OutOfMemory, UnreadableVolume, UnwritableOutput
+from ScaleEquivSegLib.errors import OutOfMemory, OutputExists, UnreadableVolume, UnwritableOutput
 from ScaleEquivSegLib.folder_lock import LOCK, alone_in
 from ScaleEquivSegLib.provenance import read_provenance
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
@@ -206,6 +207,29 @@ def test_finished_cases_are_skipped_and_the_report_counts_them(images: Path, res
     assert [json.loads(report.read_text())[key] for key in ("done", "skipped")] == [1, 2]
     assert [(results / f"{name}.seg.nrrd").stat().st_mtime_ns for name in (NAMES[0], NAMES[2])] == stamps
     assert contents(results) == before
+
+
+def test_a_later_list_adds_to_the_table_of_an_earlier_one(images: Path, results: Path, tmp_path: Path) -> None:
+    assert segment_all(images, results) == 0
+    before = rows(results / "volumes.csv")
+    later = tmp_path / "later"
+    later.mkdir()
+    shutil.copy(images / f"{NAMES[0]}.nrrd", later / "another.nrrd")
+    report = tmp_path / "report.json"
+    assert segment_all(later, results, "--json", str(report)) == 0
+    assert [row["case"] for row in rows(results / "volumes.csv")] == ["another", *NAMES]
+    assert rows(results / "volumes.csv")[1:] == before
+    assert json.loads(report.read_text())["cases"] == 1
+
+
+def test_results_of_a_card_that_has_changed_since_are_refused(images: Path, results: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundled_models() / "phantom-unet", tmp_path / "edited"))
+    assert segment_all(images, results, bundle=str(folder)) == 0
+    card = json.loads((folder / "card.json").read_text())
+    card["labels"][0]["name"] = "Kopf"
+    card["card_sha256"] = seal_of(card)
+    (folder / "card.json").write_text(json.dumps(card))
+    assert segment_all(images, results, bundle=str(folder)) == OutputExists.exit_code
 
 
 def test_the_table_says_what_the_label_files_contain(images: Path, results: Path) -> None:

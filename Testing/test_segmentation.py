@@ -16,7 +16,7 @@ from ScaleEquivSegLib import segmentation
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.comparison import dice, dice_per_label
 from ScaleEquivSegLib.devices import Precision, run_where_it_fits
-from ScaleEquivSegLib.errors import Cancelled, OutOfMemory, UnavailableDevice, UnsuitableVolume
+from ScaleEquivSegLib.errors import Cancelled, OutOfMemory, UnavailableDevice, UnsuitableVolume, UnwritableOutput
 from ScaleEquivSegLib.inference import Mirror, class_scores, score_planes
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
 from ScaleEquivSegLib.provenance import provenance_path
@@ -330,6 +330,27 @@ def test_a_device_that_lacks_an_operation_leaves_it_to_the_cpu() -> None:
     assert run_where_it_fits(run, torch.device("mps"), notes.append) == ("cpu", torch.device("cpu"))
     assert "aten::slow" in notes[0]
     assert "CPU computed" in notes[1]
+
+
+def test_thinner_slabs_are_thinner_than_the_one_asked_for() -> None:
+    tried: list[int | None] = []
+
+    def run(device: torch.device, slab: int | None) -> None:
+        tried.append(slab)
+        raise MemoryError
+
+    for asked in (2, 30):
+        with pytest.raises(OutOfMemory):
+            run_where_it_fits(run, torch.device("cpu"), lambda note: None, asked)
+    assert tried == [2, 1, 30, 8, 1]
+
+
+def test_where_labels_cannot_be_written_no_word_about_them_stays(baseline: Model, tmp_path: Path) -> None:
+    result = segment(make_phantom(PhantomSpec(size=(8, 8, 8))).channels, baseline, CPU)
+    (tmp_path / "case.nii.gz").mkdir()
+    with pytest.raises(UnwritableOutput):
+        write_segmentation(result, tmp_path / "case.nii.gz")
+    assert [path.name for path in tmp_path.iterdir()] == ["case.nii.gz"]
 
 
 def test_an_error_that_has_nothing_to_do_with_memory_is_not_tried_again() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .bundles import Bundle
+from .card import seal_of
 from .cases import SEGMENTATION_ENDING, Case, summary
 from .errors import (
     BadBundle,
@@ -59,6 +60,7 @@ class Cohort:
         self.cases = cases
         self.finished: dict[str, Finished] = {}
         self.failures: dict[str, Failure] = {}
+        self.others: dict[str, Finished] = {}
         self._bundle = bundle
         self._settings = settings
 
@@ -80,11 +82,16 @@ class Cohort:
                 continue
             try:
                 complaint = self._not_ours(read_provenance(path))
-                self.finished[case.name] = self._read(case)
+                self.finished[case.name] = self._read(path)
             except SegmentationError:
                 complaint = "damaged, or no segmentation"
             if complaint:
                 foreign.setdefault(complaint, []).append(path.name)
+        listed = {self.output(case) for case in self.cases}
+        for path in sorted(set(self.folder.glob(f"*{SEGMENTATION_ENDING}")) - listed):
+            with suppress(SegmentationError):
+                if not self._not_ours(read_provenance(path)):
+                    self.others[path.name.removesuffix(SEGMENTATION_ENDING)] = self._read(path)
         if foreign:
             lines = [f"{complaint}: {summary(names)}" for complaint, names in foreign.items()]
             raise OutputExists(
@@ -99,7 +106,7 @@ class Cohort:
             progress("Reading", 0.0)
             channels = [read_image(path) for path in case.images]
             write_segmentation(segment(channels, model, self._settings, progress), self.output(case))
-            self.finished[case.name] = self._read(case)
+            self.finished[case.name] = self._read(self.output(case))
         except CONCERNS_ALL:
             raise
         except Exception as error:
@@ -110,8 +117,9 @@ class Cohort:
         return self.finished.get(case.name) or self.failures[case.name]
 
     def write_tables(self) -> None:
-        """Bring the tables up to date: they say what the label files say, however many runs it took."""
+        """Bring the tables up to date: they say what the label files say, however many runs and lists it took."""
         done = [(case.name, self.finished[case.name]) for case in self.cases if case.name in self.finished]
+        done += self.others.items()
         names = [label.name for label in self._bundle.labels]
         rows = [(name, *(f"{one.ml[label]:.6f}" for label in names), one.warnings) for name, one in done]
         write_csv([("case", *(f"ml.{label}" for label in names), "warnings"), *rows], self.folder / VOLUMES)
@@ -121,15 +129,16 @@ class Cohort:
         else:
             remove(self.folder / FAILURES)
 
-    def _read(self, case: Case) -> Finished:
-        volume = read_labelmap(self.output(case)).volume
+    def _read(self, path: Path) -> Finished:
+        volume = read_labelmap(path).volume
         voxels = {label.name: int((volume.array == label.value).sum()) for label in self._bundle.labels}
         ml = {name: count * volume.geometry.voxel_ml for name, count in voxels.items()}
-        return Finished(ml, read_provenance(self.output(case)).get("warnings", ""))
+        return Finished(ml, read_provenance(path).get("warnings", ""))
 
     def _not_ours(self, found: Mapping[str, str]) -> str:
         """How a provenance differs from that of this bundle and these settings; nothing if it doesn't."""
-        wanted = {"weights_sha256": self._bundle.sha256, **self._settings.provenance()}
+        card = seal_of(self._bundle.card)
+        wanted = {"weights_sha256": self._bundle.sha256, "card_sha256": card, **self._settings.provenance()}
         differences = [
             f"{key} is {found.get(key, 'unknown'):.12s}, here {value:.12s}"
             for key, value in wanted.items()

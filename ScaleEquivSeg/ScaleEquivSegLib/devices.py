@@ -13,8 +13,8 @@ from .errors import OutOfMemory, UnavailableDevice
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
-THINNER_SLABS = (None, 8, 1)
-"""Planes computed at once: as many as should fit and, where memory runs out nevertheless, fewer."""
+THINNER_SLABS = (8, 1)
+"""Planes computed at once where memory ran out."""
 
 T = TypeVar("T")
 
@@ -65,18 +65,22 @@ def arithmetic(device: torch.device, precision: Precision, deterministic: bool) 
 
 
 def run_where_it_fits(
-    run: Callable[[torch.device, int | None], T], device: torch.device, note: Callable[[str], None]
+    run: Callable[[torch.device, int | None], T],
+    device: torch.device,
+    note: Callable[[str], None],
+    slab: int | None = None,
 ) -> tuple[T, torch.device]:
     """Run(device, slab); out of memory, with thinner slabs and then on the CPU. Also returns where it worked.
 
     Each step down is told to `note`.
     """
+    slabs = [slab, *(thinner for thinner in THINNER_SLABS if slab is None or thinner < slab)]
     for where in dict.fromkeys((device, torch.device("cpu"))):
-        for slab in THINNER_SLABS:
-            if slab is not None:
-                note(f"{where} ran out of memory; tried again with {slab} plane(s) at a time.")
+        for number, planes in enumerate(slabs):
+            if number:
+                note(f"{where} ran out of memory; tried again with {planes} plane(s) at a time.")
             try:
-                return run(where, slab), where
+                return run(where, planes), where
             except NotImplementedError as error:  # MPS has not every operation in every version
                 if where.type == "cpu":
                     raise

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from .errors import UnreadableVolume
 from .volume import ENDINGS, Volume, ending_of, write_volume
-from .whole_files import write_text
+from .whole_files import in_one_piece
 
 PREFIX = "ScaleEquivSeg_"
 """The keys begin so among those of other programs."""
@@ -37,9 +38,10 @@ def write_with_provenance(
     """Write a volume with facts about its origin, and with further entries of a NRRD header."""
     named = {PREFIX + key: value for key, value in facts.items()}
     beside = provenance_path(path)
-    if beside:
-        write_text(json.dumps(named, indent=2) + "\n", beside)
-    write_volume(volume, path, {**named, **(header or {})}, compress)
+    with in_one_piece(beside) if beside else nullcontext() as text:  # takes its place after the volume, or not at all
+        if text:
+            text.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
+        write_volume(volume, path, {**named, **(header or {})}, compress)
 
 
 def read_provenance(path: Path) -> dict[str, str]:

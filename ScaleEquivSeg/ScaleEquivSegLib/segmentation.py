@@ -14,6 +14,7 @@ import torch
 
 from . import __version__
 from .bundles import Bundle, Channel
+from .card import seal_of
 from .devices import Precision, arithmetic, pick_device, run_where_it_fits
 from .inference import Mirror, WorkingImage, load_network, score_planes
 from .inputs import suitable
@@ -86,6 +87,7 @@ class Segmentation:
             "bundle": self.bundle.name,
             "bundle_version": self.bundle.version,
             "weights_sha256": self.bundle.sha256,
+            "card_sha256": seal_of(self.bundle.card),
             "input_voxels_sha256": " ".join(self.inputs),
             **self.settings.provenance(),
             "device": self.device,
@@ -158,12 +160,12 @@ def _label_upright(
                 image,
                 where,
                 lambda fraction: progress("Segmenting", fraction),
-                slab or settings.slab,
+                slab,
                 mirror,
             )
             return _labels_on_grid(scores, working, channels[0].geometry)
 
-    return run_where_it_fits(run, device, note)
+    return run_where_it_fits(run, device, note, settings.slab)
 
 
 def working_image(channels: Sequence[Volume], bundle: Bundle) -> tuple[WorkingImage, Geometry]:

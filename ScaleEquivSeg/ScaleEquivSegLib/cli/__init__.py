@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from ..errors import Cancelled, SegmentationError
+from ..errors import Cancelled, OutOfMemory, SegmentationError
 from .compare import add_compare
 from .console import EXIT_CODES, silence
 from .models import add_models
@@ -35,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SegmentationError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except MemoryError:
+        print("error: there is not enough memory; close other programs, or crop the volume.", file=sys.stderr)
+        return OutOfMemory.exit_code
+    except OSError as error:  # such as a name that is too long for a file
+        print(f"error: {error}", file=sys.stderr)
+        return SegmentationError.exit_code
     except KeyboardInterrupt:
         print("interrupted: nothing unfinished was left.", file=sys.stderr)
         return 130

@@ -66,6 +66,8 @@ def check_outputs(paths: Iterable[Path | None], overwrite: bool, inputs: Iterabl
         if path.resolve() in taken:
             raise OutputExists(f"{path} would replace an input or another output; give another name.")
         taken.add(path.resolve())
+        if path.is_dir():
+            raise OutputExists(f"{path} is a folder; give the name of a file.")
         if path.exists() and not overwrite:
             raise OutputExists(f"{path} exists; give another name or add --overwrite.")
 

@@ -58,7 +58,8 @@ def _scales(text: str) -> tuple[float, ...]:
 
 
 def _scale_sweep(options: argparse.Namespace) -> None:
-    check_outputs([options.csv, options.json], options.overwrite, options.images)
+    inputs = [*options.images, *([options.reference] if options.reference else [])]
+    check_outputs([options.csv, options.json], options.overwrite, inputs)
     bundles = [bundle_named(text) for text in options.bundle]
     if len({bundle.name for bundle in bundles}) < len(bundles):
         raise BadBundle("Two bundles have the same name, which their figures go by; sweep them one after the other.")
