@@ -140,7 +140,7 @@ def test_a_fit_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path: Path) 
     first.wait()
     assert not (tmp_path / "bundle").exists()
 
-    second = subprocess.run(command, capture_output=True, text=True, check=True)
+    second = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     assert "Restored all states from the checkpoint" in second.stderr
     assert read_bundle(tmp_path / "bundle").name == "phantom-unet"
 

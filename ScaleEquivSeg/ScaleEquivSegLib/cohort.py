@@ -136,15 +136,13 @@ class Cohort:
         return Finished(ml, read_provenance(path).get("warnings", ""))
 
     def _not_ours(self, found: Mapping[str, str]) -> str:
-        """How a provenance differs from that of this bundle and these settings; nothing if it doesn't."""
+        """The first thing in which a provenance differs from that of this bundle and these settings; nothing if none."""
         card = seal_of(self._bundle.card)
         wanted = {"weights_sha256": self._bundle.sha256, "card_sha256": card, **self._settings.provenance()}
-        differences = [
-            f"{key} is {found.get(key, 'unknown'):.12s}, here {value:.12s}"
-            for key, value in wanted.items()
-            if found.get(key) != value
-        ]
-        return "; ".join(differences)
+        for key, value in wanted.items():
+            if found.get(key) != value:
+                return f"{key} is {found.get(key, 'unknown'):.12s}, here {value:.12s}"
+        return ""
 
 
 @contextmanager

@@ -34,10 +34,10 @@ def ready_worker() -> Iterator[Process]:
 
 
 def expect(kind: str, worker: Process) -> None:
-    """Read replies up to the first that is no progress."""
+    """Read replies up to the first that answers."""
     assert worker.stdout
     reply = {"type": "progress"}
-    while reply["type"] == "progress":
+    while reply["type"] in ("progress", "heartbeat"):
         line = worker.stdout.readline()
         reply = json.loads(line) if line else {"type": "end", "message": "its process ended"}
     if reply["type"] != kind:
@@ -55,6 +55,7 @@ def warm_segment(name: str, conditions: Conditions) -> Figures:
         line = json.dumps({**request, "inputs": [str(image)], "output": str(output)})
 
         def through_the_worker() -> None:
+            output.unlink(missing_ok=True)  # the worker overwrites nothing
             print(line, file=worker.stdin, flush=True)
             expect("result", worker)
 
