@@ -136,7 +136,7 @@ class Cohort:
         return Finished(ml, read_provenance(path).get("warnings", ""))
 
     def _not_ours(self, found: Mapping[str, str]) -> str:
-        """The first thing in which a provenance differs from that of this bundle and these settings; nothing if none."""
+        """The first thing in which a provenance differs from that of this bundle and these settings, if any."""
         card = seal_of(self._bundle.card)
         wanted = {"weights_sha256": self._bundle.sha256, "card_sha256": card, **self._settings.provenance()}
         for key, value in wanted.items():
