@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from ScaleEquivSegLib import segmentation
+from ScaleEquivSegLib import devices, segmentation
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.comparison import dice, dice_per_label
 from ScaleEquivSegLib.devices import Precision, run_where_it_fits
@@ -317,6 +317,24 @@ def test_what_a_file_says_of_its_origin_is_the_same_at_any_hour(baseline: Model)
     volume = make_phantom(PhantomSpec(seed=2, size=(12, 12, 12))).channels[0]
     first, second = (segment([volume], baseline, CPU).provenance() for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("MemTotal: 9 kB\nMemAvailable:  800 kB\n", 100 * 1024),
+        ("MemAvailable: 800000000 kB\n", devices.CPU_SLAB_BYTES),
+        ("MemTotal: 9 kB\n", devices.CPU_SLAB_BYTES),
+        (None, devices.CPU_SLAB_BYTES),
+    ],
+)
+def test_a_slab_takes_a_share_of_the_free_memory(
+    text: str | None, wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "MEMINFO", tmp_path / "meminfo")
+    if text is not None:
+        (tmp_path / "meminfo").write_text(text)
+    assert devices.bytes_for_a_slab(torch.device("cpu")) == wanted
 
 
 def test_a_device_that_lacks_an_operation_leaves_it_to_the_cpu() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
@@ -15,6 +16,12 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 THINNER_SLABS = (8, 1)
 """Planes computed at once where memory ran out."""
+
+CPU_SLAB_BYTES = 2**29
+"""Memory that computing one slab may take on the CPU, beside what is kept between slabs; more is hardly faster."""
+
+MEMINFO = Path("/proc/meminfo")
+"""Where Linux says how much memory is free."""
 
 T = TypeVar("T")
 
@@ -95,6 +102,17 @@ def run_where_it_fits(
     raise OutOfMemory(
         "There is not enough memory for this volume, not even plane by plane. Close other programs, or crop the volume."
     )
+
+
+def bytes_for_a_slab(device: torch.device) -> int:
+    """How much memory computing one slab may take: a share of what is free, where that is known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 4
+    try:
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="ascii").splitlines())
+        return min(CPU_SLAB_BYTES, int(lines["MemAvailable"].split()[0]) * 1024 // 8)
+    except (OSError, KeyError, ValueError):
+        return CPU_SLAB_BYTES
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,13 +12,11 @@ from safetensors.torch import load
 from torch import Tensor
 
 from .bundles import Bundle, read_weights
+from .devices import bytes_for_a_slab
 from .errors import BadBundle
 from .networks import SegmentationNetwork, UNet, build_network
 from .networks.sweep import Planes, Sweep
 from .networks.unet import fold_normalisation
-
-CPU_SLAB_BYTES = 2**29
-"""Memory that computing one slab may take on the CPU, beside what is kept between slabs."""
 
 MAPS_AT_ONCE = {"cpu": 8, "cuda": 30, "mps": 30}
 """So many maps of the widest layer are in memory while it is computed; the CPU filters them block by block."""
@@ -165,11 +163,10 @@ def _planes_of(
 
 
 def _slab_that_fits(network: UNet, shape: Sequence[int], axis: int, device: torch.device) -> int:
-    """How many planes to compute at once: as many as a share of the free memory holds, in the widest layer."""
+    """How many planes to compute at once: as many as the memory for a slab holds, in the widest layer."""
     plane = math.prod(shape) // shape[axis]
     bytes_per_plane = 4 * plane * network.widest * MAPS_AT_ONCE[device.type]
-    free = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CPU_SLAB_BYTES
-    return max(1, min(64, free // bytes_per_plane))
+    return max(1, min(64, bytes_for_a_slab(device) // bytes_per_plane))
 
 
 def class_scores(
