@@ -17,7 +17,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 THINNER_SLABS = (8, 1)
 """Planes computed at once where memory ran out."""
 
-CPU_SLAB_BYTES = 2**29
+CPU_SLAB_BYTES = 3 * 2**27
 """Memory that computing one slab may take on the CPU, beside what is kept between slabs; more is hardly faster."""
 
 MEMINFO = Path("/proc/meminfo")
