@@ -68,14 +68,12 @@ class Planes:
         def read(start: int, stop: int) -> Tensor:
             first, last = max(start, 0), min(stop, self.count)
             self._still_read[number] = first
+            end = self.count if self._ahead else last
             while self.made < last:
-                self._keep(self._make(self.made, min(self._end(last), self.made + self._step)))
+                self._keep(self._make(self.made, min(end, self.made + self._step)))
             return self._extended(self._found(first, last), first - start, stop - last)
 
         return read
-
-    def _end(self, wanted: int) -> int:
-        return self.count if self._ahead else wanted
 
     @property
     def kept_bytes(self) -> int:
