@@ -103,8 +103,7 @@ def _filtered(padded: Tensor, kernel: Tensor, lines: Tensor, stride: int, groups
         along_z = _pass(padded, lines[l], 2, stride)
         for m in range(count - l):
             along_y = _pass(along_z, lines[m], 1, stride)
-            last = kernel[m, l][..., None, None].contiguous(memory_format=torch.channels_last_3d)
-            response = F.conv3d(along_y, last, bias if total is None else None, (stride, 1, 1), groups=groups)
+            response = _along_x(along_y, kernel[m, l], bias if total is None else None, stride, groups)
             total = response if total is None else total.add_(response)
     assert total is not None
     return total
@@ -134,10 +133,21 @@ def correlate_along(maps: Tensor, line: Tensor, axis: int, stride: int = 1, open
     return _pass(_padded(maps, _margins(margins, open_axis), "replicate"), line, axis, stride)
 
 
+def _along_x(padded: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, groups: int) -> Tensor:
+    """Correlate with kernels (out, in / groups, x), the other axes seen as one: PyTorch 2.13 gives a kernel whose last
+    two sizes are 1 to a slow implementation if it may use only one thread, which made training take 2.5 times as long.
+    """
+    flat = padded.flatten(3)[:, :, None]
+    weight = kernel[:, :, None, :, None].contiguous(memory_format=torch.channels_last_3d)
+    return F.conv3d(flat, weight, bias, (1, stride, 1), groups=groups).squeeze(2).unflatten(3, padded.shape[3:])
+
+
 def _pass(padded: Tensor, line: Tensor, axis: int, stride: int) -> Tensor:
+    channels = padded.shape[1]
+    if axis == 0:
+        return _along_x(padded, line.expand(channels, 1, -1), None, stride, channels)
     shape, strides = [1, 1, 1], [1, 1, 1]
     shape[axis], strides[axis] = len(line), stride
-    channels = padded.shape[1]
     kernel = line.reshape(1, 1, *shape).expand(channels, 1, *shape)
     return F.conv3d(padded, kernel, None, (strides[0], strides[1], strides[2]), groups=channels)
 
