@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,9 @@ from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.card import SEAL, seal_of
 from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.errors import BadBundle
+from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance
-from ScaleEquivSegLib.networks import UNet, build_network
+from ScaleEquivSegLib.networks import build_network
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Settings, load_model, segment
@@ -29,10 +30,10 @@ from training.config import FitConfig, load_config
 from training.evaluate import evaluate
 from training.export import export_bundle
 from training.fit import fit
-from training.task import SegmentationTask, annealed
+from training.task import SegmentationTask, annealed, random_window
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
-TWO_PHANTOMS = ["data.train=2", "data.validation=1", "data.scale=[1.0, 1.0]", "fit.crop=32"]
+TWO_PHANTOMS = ["data.train=2", "data.validation=1", "data.scale=[1.0, 1.0]", "fit.crop=[32, 32, 32]"]
 
 
 def test_a_fit_learns_two_phantoms_by_heart_and_exports_a_bundle_the_engine_runs(tmp_path: Path) -> None:
@@ -63,6 +64,7 @@ def test_dynamic_layers_begin_with_an_even_mixture_and_pay_for_kernels_they_negl
         torch.nn.init.normal_(layer.get_parameter("attention.last.conv.bias"), std=30.0)
     task = SegmentationTask(network, config.fit).train()
     batch = {"image": torch.randn(1, 1, 8, 8, 8), "label": torch.randint(3, (1, 1, 8, 8, 8))}
+    batch["unlabelled"] = torch.zeros(1, 3, dtype=torch.bool)
     task.on_train_batch_start(batch, 0)
     assert {float(layer.attention.get_buffer("temperature")) for layer in dynamic_layers(network)} == {30.0}
     task.training_step(batch, 0).backward()
@@ -146,19 +148,16 @@ def test_a_fit_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path: Path) 
 
 
 def test_training_sees_every_window_of_the_scale_axis_and_inference_all_of_it() -> None:
-    axis = {"first": 1.0, "ratio": 2.0, "count": 4}
-    arguments = {"in_channels": 1, "classes": 3, "channels": [2, 4], "scale_axis": axis}
-    network = build_network("se_unet", arguments)
-    assert isinstance(network, UNet)
-    whole = network.axis
+    whole = ScaleAxis(1.0, 2.0, 4)
+    windows = {random_window(whole, FitConfig(scale_window=2), step) for step in range(50)}
+    assert windows == {ScaleAxis(first, 2.0, 2) for first in (1.0, 2.0, 4.0)}
+    trained_on = FitConfig(scale_axis={"first": 2.0, "ratio": 2.0, "count": 2})
+    assert random_window(whole, trained_on, 0) == ScaleAxis(2.0, 2.0, 2)
+
+    network = build_network("pyramid_unet", {"in_channels": 1, "classes": 3, "scale_axis": asdict(whole)})
     task = SegmentationTask(network, FitConfig(scale_window=2))
-    torch.manual_seed(0)
-    seen = set()
-    for _ in range(50):
-        with task._random_window():
-            seen.add(network.axis)
-    assert {window.first for window in seen} == {1.0, 2.0, 4.0}
-    assert {window.count for window in seen} == {2}
+    with task._random_window():
+        assert network.axis == random_window(whole, task.fit_config, 0)
     assert network.axis == whole
 
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ScaleEquivSegLib.cli.console import positive
 
@@ -30,6 +31,12 @@ def main() -> None:
     evaluate.add_argument("--split", help="only the cases of this split")
     evaluate.add_argument(
         "--scales", type=_scales, default=(1.0,), help="magnify cases by these factors, e.g. 0.5,1,2 (default: 1)"
+    )
+    evaluate.add_argument(
+        "--scale-axis",
+        type=_scale_axis,
+        metavar="FIRST,RATIO,COUNT",
+        help="run the network on other scales than its card's",
     )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     evaluate.set_defaults(command=_evaluate)
@@ -72,6 +79,13 @@ def _scales(text: str) -> tuple[float, ...]:
     return scales
 
 
+def _scale_axis(text: str) -> Any:
+    from ScaleEquivSegLib.layers.maps import ScaleAxis
+
+    first, ratio, count = text.split(",")
+    return ScaleAxis(float(first), float(ratio), int(count))
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.split(",")))
 
@@ -90,7 +104,7 @@ def _fit(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from .evaluate import evaluate
 
-    figures = evaluate(options.bundle, options.data, options.split, options.scales)
+    figures = evaluate(options.bundle, options.data, options.split, options.scales, options.scale_axis)
     _print_figures(figures, options.json)
 
 

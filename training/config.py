@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -31,15 +32,52 @@ class PhantomData:
 
 
 @dataclass(frozen=True)
+class CaseData:
+    """Labelled cases on disk, in one of the layouts of `cases.py`."""
+
+    folder: Path | None = None
+    """A folder, or a table of paths. No configuration knows where it is: `data.folder=...` on the command line."""
+    train: int = 0
+    """Train on so many cases, drawn by the seed; 0 for all."""
+    validation: float = 0.15
+    """The share of cases to validate on, where the data name no split."""
+    classes: tuple[tuple[int, ...], ...] = ()
+    """For each label of the card the values in the files that mean it; the card's own values if none are given."""
+    background: tuple[int, ...] = (0,)
+    """The values in the files that mean none of the classes."""
+    absent_is_unlabelled: bool = False
+    """A class that a case has no voxel of was not contoured in it: the loss does not ask for it."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much a crop may differ from what was scanned. Only `scale` changes the size of things."""
+
+    mirror: Literal["none", "left_right", "all"] = "all"
+    quarter_turns: bool = False
+    rotation: float = 0.0
+    """Degrees about each axis, at most."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Magnify by a factor from this range, all octaves alike likely."""
+    blur: float = 1.0
+    """Show some crops as if scanned with voxels up to so many times larger."""
+    intensity: float = 0.1
+    """By how much of its range brightness and contrast vary."""
+    noise: float = 0.05
+
+
+@dataclass(frozen=True)
 class FitConfig:
     """How long, how fast and on what pieces to train."""
 
     seed: int = 0
     steps: int = 600
     batch: int = 2
-    crop: int = 48
+    crop: tuple[int, int, int] = (48, 48, 48)
     learning_rate: float = 6e-3
     weight_decay: float = 1e-4
+    scale_axis: dict[str, Any] | None = None
+    """The scales to train on, where not all of the network's: it may be given more at inference, at no cost here."""
     scale_window: int = 0
     """Train on this many neighbouring scales of the axis, a random choice at each step; 0 for all of them."""
     first_temperature: float = 30.0
@@ -47,6 +85,8 @@ class FitConfig:
     load_balance: float = 0.01
     """Weight, in the loss, of how unevenly dynamic layers use their kernels."""
     checkpoint_every: int = 50
+    """Steps after which a checkpoint is written; a run that was stopped goes on from the last one."""
+    validate_every: int = 500
 
 
 @dataclass(frozen=True)
@@ -55,7 +95,8 @@ class Config:
 
     card: Path
     network: NetworkConfig
-    data: PhantomData = field(default_factory=PhantomData)
+    data: PhantomData | CaseData = field(default_factory=PhantomData)
+    augmentation: Augmentation = field(default_factory=Augmentation)
     fit: FitConfig = field(default_factory=FitConfig)
 
 
@@ -71,25 +112,60 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         for parent in parents:
             place = place.setdefault(parent, {})
         place[last] = yaml.safe_load(text)
-    config = _build(Config, values, "")
+    config = _value(Config, values, "")
     assert isinstance(config, Config)
-    return Config(path.parent / config.card, config.network, config.data, config.fit)
+    return replace(config, card=path.parent / config.card)
 
 
-def _build(kind: type, values: dict[str, Any], where: str) -> Any:
+def _value(kind: Any, value: Any, where: str) -> Any:
+    """A value of YAML as the type that a field is declared with."""
+    if isinstance(kind, UnionType):
+        return _one_of(get_args(kind), value, where)
+    if is_dataclass(kind):
+        return _dataclass(kind, value, where)
+    if kind is Path:
+        return Path(value)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{where} is {value!r}, and may be {', '.join(map(repr, get_args(kind)))}")
+        return value
+    if get_origin(kind) is tuple:
+        return _tuple(get_args(kind), value, where)
+    if kind is float and isinstance(value, int):
+        return float(value)
+    plain = get_origin(kind) or kind
+    if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
+        raise ValueError(f"{where} is {value!r}, and must be of type {plain.__name__}")
+    return value
+
+
+def _one_of(kinds: Sequence[Any], value: Any, where: str) -> Any:
+    """Of several dataclasses the first that has all the keys, or nothing."""
+    if value is None and type(None) in kinds:
+        return None
+    kinds = [kind for kind in kinds if kind is not type(None)]
+    for kind in kinds[:-1]:
+        if is_dataclass(kind) and isinstance(value, dict) and set(value) <= {f.name for f in fields(kind)}:
+            return _value(kind, value, where)
+    return _value(kinds[-1], value, where)
+
+
+def _tuple(kinds: Sequence[Any], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{where} is {value!r}, and must be a list")
+    if len(kinds) == 2 and kinds[1] is ...:
+        kinds = [kinds[0]] * len(value)
+    if len(kinds) != len(value):
+        raise ValueError(f"{where} has {len(value)} entries, and must have {len(kinds)}")
+    return tuple(_value(kind, entry, where) for kind, entry in zip(kinds, value, strict=True))
+
+
+def _dataclass(kind: Any, values: Any, where: str) -> Any:
     """Make a dataclass of nested dictionaries, refusing keys it does not have."""
-    known = {f.name for f in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(f"unknown setting(s) {', '.join(where + key for key in unknown)}")
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is {values!r}, and must have settings of its own")
+    inner = f"{where}." if where else ""
+    if unknown := sorted(set(values) - {f.name for f in fields(kind)}):
+        raise ValueError(f"unknown setting(s) {', '.join(inner + key for key in unknown)}")
     hints = get_type_hints(kind)
-    built = {}
-    for key, value in values.items():
-        if is_dataclass(hints[key]):
-            value = _build(hints[key], value, f"{where}{key}.")
-        elif hints[key] is Path:
-            value = Path(value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        built[key] = value
-    return kind(**built)
+    return kind(**{key: _value(hints[key], value, inner + key) for key, value in values.items()})

@@ -1,60 +1,98 @@
-"""Training data: phantoms made on the spot, cropped around the structure and augmented with MONAI."""
+"""What a run trains and validates on, as PyTorch wants it: the order of the samples, and the samples."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from monai import transforms as mt
-from monai.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ScaleEquivSegLib.bundles import Channel
-from ScaleEquivSegLib.inference import WorkingImage
-from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
-from ScaleEquivSegLib.segmentation import normalisation
-
-from .config import FitConfig, PhantomData
-
-Case = dict[str, Any]
-"""`image` (channel, x, y, z) normalised as at inference, `label` (1, x, y, z)."""
+from .augmentation import Augmenter, Sample
+from .cases import TRAIN, VALIDATION, find_cases, with_splits
+from .config import Config, FitConfig, PhantomData
+from .preparation import Example, Task, phantom_examples, read_example
 
 
-def phantom_cases(count: int, first_seed: int, data: PhantomData, inputs: tuple[Channel, ...]) -> list[Case]:
-    """Generate phantoms with consecutive seeds, each of a random size within the configured range."""
-    cases = []
-    for seed in range(first_seed, first_seed + count):
-        scale = float(np.random.default_rng(seed).uniform(*data.scale))
-        phantom = make_phantom(PhantomSpec(seed=seed, scale=scale, channels=data.channels))
-        bounds = [normalisation(v.array, c) for v, c in zip(phantom.channels, inputs, strict=True)]
-        image = WorkingImage([v.array for v in phantom.channels], *zip(*bounds, strict=True))
-        cases.append(
-            {
-                "image": image.whole(),
-                "label": torch.from_numpy(phantom.labels.array.transpose(2, 1, 0)[None].copy()),
-            }
+def examples(config: Config, task: Task) -> tuple[list[Example], list[Example]]:
+    """The examples to train on and to validate on."""
+    data = config.data
+    if isinstance(data, PhantomData):
+        return (
+            phantom_examples(data.train, data.first_train_seed, data, task),
+            phantom_examples(data.validation, data.first_validation_seed, data, task),
         )
-    return cases
+    if data.folder is None:
+        raise ValueError("name the folder of the cases: data.folder=FOLDER")
+    cases = with_splits(find_cases(data.folder, task.inputs), data.validation)
+    training = [case for case in cases if case.split == TRAIN]
+    if data.train:
+        order = np.random.default_rng(config.fit.seed).permutation(len(training))
+        training = [training[n] for n in sorted(order[: data.train])]
+    validation = [case for case in cases if case.split == VALIDATION]
+    return [read_example(case, data, task) for case in training], [
+        read_example(case, data, task) for case in validation
+    ]
 
 
-def training_loader(cases: list[Case], fit: FitConfig) -> DataLoader:
-    """Endless enough for all steps: random crops that hold the structure, random poses and intensities."""
-    keys = ["image", "label"]
-    augment = mt.Compose(
-        [
-            mt.RandCropByPosNegLabeld(keys, "label", (fit.crop,) * 3, pos=1, neg=1, num_samples=1),
-            *(mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(3)),
-            mt.RandRotate90d(keys, prob=0.75, max_k=3, spatial_axes=(0, 1)),
-            mt.RandRotate90d(keys, prob=0.75, max_k=3, spatial_axes=(1, 2)),
-            mt.RandScaleIntensityd("image", factors=0.1, prob=0.5),
-            mt.RandShiftIntensityd("image", offsets=0.1, prob=0.5),
-            mt.RandGaussianNoised("image", prob=0.5, std=0.05),
-        ]
-    )
-    draws = torch.randint(len(cases), (fit.steps * fit.batch,)).tolist()
-    return DataLoader(Dataset([cases[i] for i in draws], augment), batch_size=fit.batch, num_workers=0)
+class Samples(Dataset[Sample]):
+    """Numbered samples: every example once in each round, in an order of its own."""
+
+    def __init__(self, of: Sequence[Example], augmenter: Augmenter, seed: int) -> None:
+        self.examples = of
+        self.augmenter = augmenter
+        self.seed = seed
+
+    def __getitem__(self, number: int) -> Sample:
+        turn, place = divmod(number, len(self.examples))
+        order = np.random.default_rng((self.seed, 0, turn)).permutation(len(self.examples))
+        return self.augmenter(self.examples[order[place]], np.random.default_rng((self.seed, 1, number)))
 
 
-def validation_loader(cases: list[Case]) -> DataLoader:
-    """Whole volumes, one at a time, as they are."""
-    return DataLoader(Dataset(cases), batch_size=1, num_workers=0)
+class Numbers(Sampler[int]):
+    """The numbers of the samples of an epoch, and of them those of one process of several.
+
+    An epoch is what lies between two checkpoints. A run that goes on after one is told which epoch it is, so that it
+    sees what it would have seen.
+    """
+
+    def __init__(self, fit: FitConfig, rank: int = 0, processes: int = 1) -> None:
+        if fit.batch % processes:
+            raise ValueError(f"a batch of {fit.batch} cannot be shared by {processes} processes")
+        self.fit = fit
+        self.rank = rank
+        self.processes = processes
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.fit.checkpoint_every * self.fit.batch // self.processes
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.epoch * self.fit.checkpoint_every * self.fit.batch
+        return iter(range(first + self.rank, first + self.fit.checkpoint_every * self.fit.batch, self.processes))
+
+
+def training_loader(samples: Samples, fit: FitConfig, rank: int = 0, processes: int = 1) -> DataLoader[Sample]:
+    """Batches of samples, an epoch at a time."""
+    return DataLoader(samples, fit.batch // processes, sampler=Numbers(fit, rank, processes))
+
+
+class WholeExamples(Dataset[Sample]):
+    """Whole images as they are."""
+
+    def __init__(self, of: Sequence[Example], classes: int) -> None:
+        self.examples = of
+        self.classes = classes
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, number: int) -> Sample:
+        example = self.examples[number]
+        unlabelled = torch.zeros(self.classes, dtype=torch.bool)
+        unlabelled[list(example.unlabelled)] = True
+        return {"image": example.image, "label": example.label, "unlabelled": unlabelled}

@@ -11,17 +11,29 @@ import numpy as np
 
 from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.comparison import compare_classes, mean_hd95
+from ScaleEquivSegLib.layers.maps import ScaleAxis
+from ScaleEquivSegLib.networks import UNet
 from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Model, load_model, segment
 from ScaleEquivSegLib.volume import Volume, read_volume
 
 
-def evaluate(bundle_folder: Path, data: Path, split: str | None, scales: Sequence[float] = (1.0,)) -> dict[str, float]:
+def evaluate(
+    bundle_folder: Path,
+    data: Path,
+    split: str | None,
+    scales: Sequence[float] = (1.0,),
+    scale_axis: ScaleAxis | None = None,
+) -> dict[str, float]:
     """Mean Dice and HD95 per label and over all, over the cases of a folder with images/, labels/ and cases.csv.
 
     At every scale image and labels are magnified alike and measured on the magnified grid, so distances grow with it.
     """
     model = load_model(read_bundle(bundle_folder))
+    if scale_axis:
+        if not isinstance(model.network, UNet):
+            raise ValueError(f"{model.bundle.name} has no scale axis that could be exchanged")
+        model.network.axis = scale_axis
     rows: dict[float, list[_Row]] = {scale: [] for scale in scales}
     for image, label in _cases(data, split):
         volume, wanted = read_volume(image), read_volume(label)

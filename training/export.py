@@ -20,7 +20,12 @@ from ScaleEquivSegLib.card import SCHEMA, SEAL, seal_of
 from ScaleEquivSegLib.networks import SegmentationNetwork
 from ScaleEquivSegLib.networks.unet import parameter_count
 
-from .config import Config
+from .config import CaseData, Config, PhantomData
+
+
+def _described(data: PhantomData | CaseData) -> dict[str, Any]:
+    """The settings of the data, with the folder's name alone: where it lies on a machine is nobody else's business."""
+    return {key: value.name if isinstance(value, Path) else value for key, value in asdict(data).items()}
 
 
 def read_card_text(path: Path) -> dict[str, Any]:
@@ -54,7 +59,8 @@ def export_bundle(
         "parameters": parameter_count(network),
         "training": {
             "command": command,
-            "data": asdict(config.data),
+            "data": _described(config.data),
+            "augmentation": asdict(config.augmentation),
             "fit": asdict(config.fit),
             "torch": torch.__version__,
         },

@@ -7,22 +7,36 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from monai.losses import DiceCELoss
 from monai.metrics import DiceMetric
 from monai.networks.utils import one_hot
 from torch import Tensor
 
+from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance, set_temperature
 from ScaleEquivSegLib.networks import SegmentationNetwork, UNet
 
 from .config import FitConfig
+
+NEVER = 1e4
+"""The score, less than any other, of a class that cannot be."""
 
 
 def annealed(fit: FitConfig, step: int) -> float:
     """The temperature of dynamic layers at a step: at first soft, so that every kernel learns, then as it will be."""
     progress = min(1.0, 2 * step / fit.steps)
     return fit.first_temperature + (1 - fit.first_temperature) * progress
+
+
+def random_window(whole: ScaleAxis, fit: FitConfig, step: int) -> ScaleAxis:
+    """A run of neighbouring scales for a step: the network learns to be silent at scales that do not fit, wherever
+    among the others they are."""
+    axis = ScaleAxis(**fit.scale_axis) if fit.scale_axis else whole
+    count = min(fit.scale_window or axis.count, axis.count)
+    random = np.random.default_rng((fit.seed, 2, step))
+    return axis.window(int(random.integers(axis.count - count + 1)), count)
 
 
 class SegmentationTask(L.LightningModule):
@@ -40,8 +54,8 @@ class SegmentationTask(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         with self._random_window():
-            scores = self.network(batch["image"].as_subclass(Tensor))
-        loss: Tensor = self.loss(scores, batch["label"].as_subclass(Tensor))
+            scores = self.network(batch["image"])
+        loss: Tensor = self.loss(without_unlabelled(scores, batch["unlabelled"]), batch["label"])
         self.log("train_loss", loss, prog_bar=True)
         if not dynamic_layers(self.network):
             return loss
@@ -51,22 +65,19 @@ class SegmentationTask(L.LightningModule):
 
     @contextmanager
     def _random_window(self) -> Iterator[None]:
-        """A run of neighbouring scales: the network learns to be silent at scales that do not fit, at every offset."""
         if not isinstance(self.network, UNet):  # the published network's axis is part of its filters
             yield
             return
         whole = self.network.axis
-        count = self.fit_config.scale_window or whole.count
-        start = int(torch.randint(whole.count - count + 1, ()))
-        self.network.axis = whole.window(start, count)
+        self.network.axis = random_window(whole, self.fit_config, self.global_step)
         yield
         self.network.axis = whole
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        scores = self.network(batch["image"].as_subclass(Tensor))
+        scores = without_unlabelled(self.network(batch["image"]), batch["unlabelled"])
         classes = scores.shape[1]
-        predicted = one_hot(scores.argmax(1, keepdim=True), classes)
-        self.dice(predicted, one_hot(batch["label"].as_subclass(Tensor), classes))
+        predicted, wanted = one_hot(scores.argmax(1, keepdim=True), classes), one_hot(batch["label"], classes)
+        self.dice(predicted, wanted)
 
     def on_validation_epoch_end(self) -> None:
         per_class = self.dice.aggregate()
@@ -83,3 +94,16 @@ class SegmentationTask(L.LightningModule):
             optimizer, fit.learning_rate, total_steps=fit.steps, pct_start=0.15
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def without_unlabelled(scores: Tensor, unlabelled: Tensor) -> Tensor:
+    """Scores in which classes that nobody looked for (batch, class) count as background, as they do in the label.
+
+    p'_background = p_background + sum of p over those classes
+    """
+    missing = unlabelled[:, :, None, None, None]
+    may_be_background = missing.clone()
+    may_be_background[:, 0] = True
+    background = scores.masked_fill(~may_be_background, -torch.inf).logsumexp(1, keepdim=True)
+    rest = scores.masked_fill(missing, -NEVER)[:, 1:]
+    return torch.cat([background, rest], 1)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import SimpleITK as sitk
@@ -168,16 +169,27 @@ def _label_upright(
     return run_where_it_fits(run, device, note, settings.slab)
 
 
-def working_image(channels: Sequence[Volume], bundle: Bundle) -> tuple[WorkingImage, Geometry]:
-    """What a bundle's network is shown of volumes, and the grid it lies on."""
-    order = AxisOrder.towards(channels[0].geometry.direction, bundle.orientation)
-    return _working_image_upright([order.apply(channel) for channel in channels], bundle)
+class Preparation(Protocol):
+    """What a card says of how volumes are shown to a network."""
+
+    @property
+    def inputs(self) -> tuple[Channel, ...]: ...
+    @property
+    def orientation(self) -> str: ...
+    @property
+    def spacing(self) -> tuple[float, float, float]: ...
 
 
-def _working_image_upright(channels: Sequence[Volume], bundle: Bundle) -> tuple[WorkingImage, Geometry]:
-    target = working_geometry(channels[0].geometry, np.array(bundle.spacing))
+def working_image(channels: Sequence[Volume], how: Preparation) -> tuple[WorkingImage, Geometry]:
+    """What a network is shown of volumes, and the grid it lies on."""
+    order = AxisOrder.towards(channels[0].geometry.direction, how.orientation)
+    return _working_image_upright([order.apply(channel) for channel in channels], how)
+
+
+def _working_image_upright(channels: Sequence[Volume], how: Preparation) -> tuple[WorkingImage, Geometry]:
+    target = working_geometry(channels[0].geometry, np.array(how.spacing))
     arrays = [resample(volume, target).array for volume in channels]
-    bounds = [normalisation(array, channel) for array, channel in zip(arrays, bundle.inputs, strict=True)]
+    bounds = [normalisation(array, channel) for array, channel in zip(arrays, how.inputs, strict=True)]
     return WorkingImage(arrays, [low for low, _ in bounds], [span for _, span in bounds]), target
 
 

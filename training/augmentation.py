@@ -1,0 +1,111 @@
+"""Random crops of examples: where they lie, how they are turned and mirrored, and how they look.
+
+Everything random about a sample follows from the run's seed and the sample's number, so that a run that was stopped, or
+is spread over processes, sees the same samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai import transforms as mt
+from torch import Tensor
+
+from .config import Augmentation
+from .preparation import Example, Task
+
+Sample = dict[str, Any]
+"""`image` (channel, x, y, z), `label` (1, x, y, z), `unlabelled` (class): whether nobody looked for a class."""
+
+BEYOND = ("zeros", "border", "reflection")
+"""What a crop shows where it leaves the image: at inference an image may be cut anywhere, and lie in anything."""
+
+
+class Augmenter:
+    """Makes random samples of examples."""
+
+    def __init__(self, task: Task, crop: tuple[int, int, int], how: Augmentation) -> None:
+        self.crop = crop
+        self.how = how
+        self.left_right = next(axis for axis, letter in enumerate(task.orientation) if letter in "RL")
+        self.mirrored_classes = torch.tensor(task.mirrored_classes, dtype=torch.uint8)
+        self.looks = mt.Compose(list(_looks(how)))
+
+    def __call__(self, example: Example, random: np.random.Generator) -> Sample:
+        factor = float(np.exp(random.uniform(*np.log(self.how.scale))))
+        turn, is_mirrored = self._turn(random)
+        image = _blurred(example.image, 1 / factor) if factor < 1 else example.image
+        centre = _centre(example, self.crop, random)
+        grid = _positions(image, centre, turn / factor, self.crop)
+        beyond = BEYOND[random.integers(len(BEYOND))]
+        image = F.grid_sample(image[None], grid, "bilinear", beyond, align_corners=True)[0]
+        label = F.grid_sample(example.label[None].float(), grid, "nearest", beyond, align_corners=True)[0].byte()
+        self.looks.set_random_state(seed=int(random.integers(2**31)))
+        unlabelled = torch.zeros(len(self.mirrored_classes), dtype=torch.bool)
+        unlabelled[list(example.unlabelled)] = True
+        if is_mirrored:
+            label, unlabelled = self.mirrored_classes[label.int()], unlabelled[self.mirrored_classes.int()]
+        return {"image": torch.as_tensor(self.looks(image)), "label": label, "unlabelled": unlabelled}
+
+    def _turn(self, random: np.random.Generator) -> tuple[np.ndarray, bool]:
+        """A random pose, the matrix by which a sample's axes x, y, z lie in the image; whether left is right in it."""
+        turn = _rotation(np.radians(random.uniform(-self.how.rotation, self.how.rotation, 3)))
+        if self.how.quarter_turns:
+            turn = turn[:, random.permutation(3)]
+        axes = {"none": [], "left_right": [self.left_right], "all": [0, 1, 2]}[self.how.mirror]
+        flips = np.ones(3)
+        flips[axes] = random.choice([-1.0, 1.0], len(axes))
+        turn = turn * flips
+        return turn, bool(np.linalg.det(turn) < 0)
+
+
+def _centre(example: Example, crop: tuple[int, int, int], random: np.random.Generator) -> np.ndarray:
+    """The voxel around which to crop: near one of a random class, or anywhere."""
+    shape = np.array(example.label.shape[1:])
+    classes = [None, *example.voxels]
+    chosen = classes[random.integers(len(classes))]
+    if chosen is None:
+        return random.integers(shape)
+    voxels = example.voxels[chosen]
+    shift = [random.integers(-(size // 4), size // 4 + 1) for size in crop]
+    return voxels[random.integers(len(voxels))] + shift
+
+
+def _positions(image: Tensor, centre: np.ndarray, turn: np.ndarray, crop: tuple[int, int, int]) -> Tensor:
+    """Where in the image each voxel of a crop lies, (1, x, y, z, 3), as `grid_sample` counts: -1 ... 1, z first."""
+    offsets = np.stack(np.meshgrid(*(np.arange(n) - n // 2 for n in crop), indexing="ij"), -1)
+    last = np.maximum(np.array(image.shape[1:]) - 1, 1)
+    positions = 2 * (offsets @ turn.T + centre) / last - 1
+    return torch.from_numpy(positions[None, ..., ::-1].astype(np.float32))
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    """Turned about x, then y, then z."""
+    total = np.eye(3)
+    for axis, angle in enumerate(angles):
+        turn = np.eye(3)
+        a, b = (axis + 1) % 3, (axis + 2) % 3
+        turn[[a, b], [a, b]] = np.cos(angle)
+        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
+        total = turn @ total
+    return total
+
+
+def _blurred(image: Tensor, coarser: float) -> Tensor:
+    """The image with no more detail than voxels larger by a factor can show."""
+    sigma = 0.4 * (coarser**2 - 1) ** 0.5
+    return torch.as_tensor(mt.GaussianSmooth(sigma)(image))
+
+
+def _looks(how: Augmentation) -> Iterator[mt.Transform]:
+    if how.blur > 1:
+        yield mt.RandSimulateLowResolution(prob=0.3, zoom_range=(1 / how.blur, 1.0))
+    yield mt.RandBiasField(degree=2, coeff_range=(0.0, how.intensity), prob=0.3)
+    yield mt.RandAdjustContrast(prob=0.3, gamma=(1 / (1 + 2 * how.intensity), 1 + 2 * how.intensity))
+    yield mt.RandScaleIntensity(factors=how.intensity, prob=0.7)
+    yield mt.RandShiftIntensity(offsets=how.intensity, prob=0.7)
+    yield mt.RandGaussianNoise(prob=0.5, std=how.noise)

@@ -1,0 +1,115 @@
+"""From labelled volumes to what a network is trained on: the grid and the values that it will see at inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ScaleEquivSegLib.bundles import Channel, Label
+from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+from ScaleEquivSegLib.segmentation import working_image
+from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, read_image, read_volume, resample
+
+from .cases import LabelledCase
+from .config import CaseData, PhantomData
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a card says of the images and labels of its networks."""
+
+    inputs: tuple[Channel, ...]
+    labels: tuple[Label, ...]
+    orientation: str
+    spacing: tuple[float, float, float]
+
+    @staticmethod
+    def from_card(card: Mapping) -> Task:
+        x, y, z = map(float, card["spacing"])
+        return Task(
+            tuple(Channel.from_card(entry) for entry in card["inputs"]),
+            tuple(Label.from_card(entry) for entry in card["labels"]),
+            card["orientation"],
+            (x, y, z),
+        )
+
+    @property
+    def mirrored_classes(self) -> tuple[int, ...]:
+        """For each class, the background first, the one that a mirror shows it as."""
+        value_of = {label.name: label.value for label in self.labels}
+        return (0, *(value_of[label.opposite] for label in self.labels))
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A case in memory: image (channel, x, y, z) as at inference, label (1, x, y, z) of classes.
+
+    `unlabelled` are the classes that nobody looked for in it: where its label is background, they may be.
+    """
+
+    name: str
+    image: Tensor
+    label: Tensor
+    unlabelled: tuple[int, ...] = ()
+
+    @cached_property
+    def voxels(self) -> dict[int, np.ndarray]:
+        """Of each class but the background that is there the indices (voxel, 3)."""
+        label = self.label[0].numpy()
+        return {value: np.argwhere(label == value) for value in np.unique(label).tolist() if value}
+
+
+def prepare(
+    name: str, channels: Sequence[Volume], labels: Volume, task: Task, unlabelled: tuple[int, ...] = ()
+) -> Example:
+    """Bring a case to the task's grid; its labels as masks, interpolated, of which the largest wins."""
+    image, grid = working_image(channels, task)
+    order = AxisOrder.towards(channels[0].geometry.direction, task.orientation)
+    upright = order.apply(labels)
+    label = labels_on(upright, grid, len(task.labels))
+    return Example(name, image.whole(), torch.from_numpy(label.transpose(2, 1, 0)[None].copy()), unlabelled)
+
+
+def labels_on(labels: Volume, grid: Geometry, classes: int) -> np.ndarray:
+    """The class of most of each voxel of a grid, (k, j, i)."""
+    if labels.geometry.agrees_with(grid):
+        return labels.array.astype(np.uint8)
+    masks = (Volume((labels.array == value).astype(np.float32), labels.geometry) for value in range(classes + 1))
+    return np.stack([resample(mask, grid).array for mask in masks]).argmax(0).astype(np.uint8)
+
+
+def phantom_examples(count: int, first_seed: int, data: PhantomData, task: Task) -> list[Example]:
+    """Generate phantoms with consecutive seeds, each of a random size within the configured range."""
+    examples = []
+    for seed in range(first_seed, first_seed + count):
+        scale = float(np.random.default_rng(seed).uniform(*data.scale))
+        phantom = make_phantom(PhantomSpec(seed=seed, scale=scale, channels=data.channels))
+        examples.append(prepare(f"phantom_{seed:06d}", phantom.channels, phantom.labels, task))
+    return examples
+
+
+def read_example(case: LabelledCase, data: CaseData, task: Task) -> Example:
+    """Read a case and its labels."""
+    channels = [read_image(path) for path in case.images]
+    labels = as_classes(read_volume(case.labels), data, task)
+    present = set(np.unique(labels.array).tolist())
+    absent = [label.value for label in task.labels if label.value not in present]
+    return prepare(case.name, channels, labels, task, tuple(absent) if data.absent_is_unlabelled else ())
+
+
+def as_classes(labels: Volume, data: CaseData, task: Task) -> Volume:
+    """The values of a file as the card's classes."""
+    classes = np.zeros(labels.array.shape, np.uint8)
+    for value, sources in enumerate(values_of_classes(data, task), start=1):
+        classes[np.isin(labels.array, sources)] = value
+    return Volume(classes, labels.geometry)
+
+
+def values_of_classes(data: CaseData, task: Task) -> list[tuple[int, ...]]:
+    """For each class of the card the values that mean it in the files."""
+    return list(data.classes) or [(label.value,) for label in task.labels]
