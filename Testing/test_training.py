@@ -28,7 +28,7 @@ from ScaleEquivSegLib.volume import read_volume, write_volume
 from training.__main__ import main
 from training.config import FitConfig, load_config
 from training.evaluate import evaluate
-from training.export import export_bundle
+from training.export import export_bundle, note_measurements
 from training.fit import fit
 from training.task import SegmentationTask, annealed, random_window
 
@@ -178,3 +178,19 @@ def test_a_setting_that_does_not_exist_is_refused_by_name(override: str) -> None
 def test_an_override_without_a_value_is_refused() -> None:
     with pytest.raises(ValueError, match="key=value"):
         load_config(CONFIGS / "phantom_unet.yaml", ["fit.steps"])
+
+
+def test_a_card_says_what_was_measured_and_what_a_volume_costs_and_stays_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(CONFIGS / "phantom_unet.yaml", ["network.arguments={channels: [2, 2]}"])
+    network = build_network("unet", {"in_channels": 1, "classes": 3, "channels": [2, 2]})
+    export_bundle(network, config, "test", {}, tmp_path)
+    monkeypatch.setattr("training.export.SMALL", (12, 12, 12))
+    note_measurements(tmp_path, {"dice.mean@1": 0.51239, "dice.Nothing@1": math.nan}, "python -m training evaluate")
+    card = read_bundle(tmp_path).card
+    assert card["metrics"] == {"dice.mean@1": 0.5124}
+    assert card["metrics_command"] == "python -m training evaluate"
+    assert card["expected"]["size"] == [12, 12, 12]
+    assert card["expected"]["seconds"] >= 0
+    assert card[SEAL] == seal_of(card)

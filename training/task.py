@@ -54,8 +54,9 @@ class SegmentationTask(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         with self._random_window():
-            scores = self.network(batch["image"])
-        loss: Tensor = self.loss(without_unlabelled(scores, batch["unlabelled"]), batch["label"])
+            image, label = self._within_budget(batch["image"]), self._within_budget(batch["label"])
+            scores = self.network(image)
+        loss: Tensor = self.loss(without_unlabelled(scores, batch["unlabelled"]), label)
         self.log("train_loss", loss, prog_bar=True)
         if not dynamic_layers(self.network):
             return loss
@@ -72,6 +73,15 @@ class SegmentationTask(L.LightningModule):
         self.network.axis = random_window(whole, self.fit_config, self.global_step)
         yield
         self.network.axis = whole
+
+    def _within_budget(self, maps: Tensor) -> Tensor:
+        """The middle of a crop if scales finer than a voxel are trained on, so that no step takes longer for them."""
+        if not isinstance(self.network, UNet) or self.network.axis.first >= 1:
+            return maps
+        for axis in (2, 3, 4):
+            kept = max(1, round(maps.shape[axis] * self.network.axis.first))
+            maps = maps.narrow(axis, (maps.shape[axis] - kept) // 2, kept)
+        return maps
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         scores = without_unlabelled(self.network(batch["image"]), batch["unlabelled"])
