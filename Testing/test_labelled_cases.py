@@ -153,6 +153,10 @@ def test_of_a_4d_file_of_the_decathlon_each_channel_is_the_frame_that_its_name_o
 
     with pytest.raises(BadData, match="is PET is not clear: 0 of them fit"):
         find_cases(tmp_path, channels("T1", "PET"))
+    (case,) = find_cases(tmp_path, channels("FLAIR"))
+    assert case.frames == (0,)
+    with pytest.raises(BadData, match="is FLAIR is not clear"):
+        find_cases(decathlon(tmp_path / "one", ["a"], ["T1"]), channels("T1", "FLAIR"))
 
 
 def test_a_4d_file_that_is_cut_short_or_lacks_a_frame_is_refused(tmp_path: Path) -> None:
