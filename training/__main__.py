@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shlex
 import sys
+import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ScaleEquivSegLib.cli.console import positive
+from ScaleEquivSegLib.errors import SegmentationError
 
 
 def main() -> None:
@@ -24,6 +28,11 @@ def main() -> None:
     fit.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
     fit.add_argument("--run", type=Path, help="checkpoints and logs; the same folder resumes (default: runs/CONFIG)")
     fit.set_defaults(command=_fit)
+
+    export = commands.add_parser("export", help="make a bundle of a run's last checkpoint")
+    export.add_argument("--run", type=Path, required=True, help="the folder of a run, finished or not")
+    export.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
+    export.set_defaults(command=_export)
 
     evaluate = commands.add_parser("evaluate", help="measure a bundle on a folder of labelled cases")
     evaluate.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
@@ -69,7 +78,11 @@ def main() -> None:
             parser.error("--ablation goes with --seed and --json alone")
     if options.command is _benchmark and options.engine and (options.cases or options.repeats or options.device):
         parser.error("--engine goes with --json alone")
-    options.command(options)
+    try:
+        options.command(options)
+    except SegmentationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def _scales(text: str) -> tuple[float, ...]:
@@ -95,10 +108,37 @@ def _fit(options: argparse.Namespace) -> None:
     from .config import load_config
     from .fit import fit
 
+    _silence_lightning()
+    started = time.monotonic()
     config = load_config(options.config, options.overrides)
     command = shlex.join(["python", "-m", "training", *sys.argv[1:]])
     run = options.run or Path("runs") / options.config.stem
-    _print_figures(fit(config, command, run, options.bundle))
+    _tell(fit(config, command, run, options.bundle), options.bundle, started)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from .fit import export_run
+
+    _silence_lightning()
+    started = time.monotonic()
+    _tell(export_run(options.run, options.bundle), options.bundle, started)
+
+
+def _tell(metrics: Mapping[str, float], bundle: Path, started: float) -> None:
+    """Say, once for all processes, what came of a run."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if rank_zero_only.rank == 0:
+        _print_figures(metrics)
+        minutes, seconds = divmod(round(time.monotonic() - started), 60)
+        print(f"{bundle}: validation Dice {metrics['dice']:.4f}, after {minutes} min {seconds} s")
+
+
+def _silence_lightning() -> None:
+    """Its hints of what else could be set or installed hide what a run has to say."""
+    for part in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(part).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -1,0 +1,36 @@
+"""A Lightning trainer on the devices and in the processes that are asked for."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from .config import ComputeConfig
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for each other: one may have the largest cases. If one ends, all are ended at once."""
+
+
+def trainer_on(compute: ComputeConfig, **how: Any) -> L.Trainer:
+    """A trainer; which of the processes this is, it knows already."""
+    return L.Trainer(
+        accelerator=compute.accelerator,
+        devices=compute.devices or "auto",
+        num_nodes=compute.nodes,
+        precision=compute.precision,
+        strategy=DDPStrategy(timeout=PATIENCE) if _are_several(compute) else "auto",
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),
+        **how,
+    )
+
+
+def _are_several(compute: ComputeConfig) -> bool:
+    gpus = torch.cuda.device_count() if compute.accelerator in ("auto", "cuda") else 0
+    return compute.nodes > 1 or (compute.devices or gpus) > 1
