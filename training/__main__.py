@@ -22,17 +22,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train and measure networks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    fit = commands.add_parser("fit", help="train a network and export it as a bundle")
-    fit.add_argument("config", type=Path, help="a YAML file, see training/configs")
-    fit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="change a setting, e.g. fit.steps=10")
-    fit.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
-    fit.add_argument("--run", type=Path, help="checkpoints and logs; the same folder resumes (default: runs/CONFIG)")
-    fit.set_defaults(command=_fit)
-
-    export = commands.add_parser("export", help="make a bundle of a run's last checkpoint")
-    export.add_argument("--run", type=Path, required=True, help="the folder of a run, finished or not")
-    export.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
-    export.set_defaults(command=_export)
+    _add_runs(commands)
+    _add_predict(commands)
 
     evaluate = commands.add_parser("evaluate", help="measure a bundle on a folder of labelled cases")
     evaluate.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
@@ -85,6 +76,38 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
+def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands that make bundles."""
+    fit = commands.add_parser("fit", help="train a network and export it as a bundle")
+    fit.add_argument("config", type=Path, help="a YAML file, see training/configs")
+    fit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="change a setting, e.g. fit.steps=10")
+    fit.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
+    fit.add_argument("--run", type=Path, help="checkpoints and logs; the same folder resumes (default: runs/CONFIG)")
+    fit.set_defaults(command=_fit)
+
+    export = commands.add_parser("export", help="make a bundle of a run's last checkpoint")
+    export.add_argument("--run", type=Path, required=True, help="the folder of a run, finished or not")
+    export.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
+    export.set_defaults(command=_export)
+
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """As `segment --cases`, whose names the options have inside."""
+    parser = commands.add_parser("predict", help="segment many cases with several processes")
+    parser.add_argument("--bundle", required=True, help="a bundle's folder, or the name of a bundled model")
+    parser.add_argument(
+        "--data", dest="cases", type=Path, required=True, help="a folder of images or a CSV, as for segment --cases"
+    )
+    parser.add_argument("--out", dest="output", type=Path, required=True, help="the folder of the results")
+    parser.add_argument(
+        "--devices", type=positive(int), default=0, help="processes on each machine (default: one per GPU)"
+    )
+    parser.add_argument("--nodes", type=positive(int), default=1, help="machines (default: 1)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results of all cases")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write bundle, hash, seconds and counts here")
+    parser.set_defaults(command=_predict)
+
+
 def _scales(text: str) -> tuple[float, ...]:
     scales = tuple(dict.fromkeys(float(part) for part in text.split(",")))
     if not all(0 < scale < float("inf") for scale in scales):
@@ -124,14 +147,21 @@ def _export(options: argparse.Namespace) -> None:
     _tell(export_run(options.run, options.bundle), options.bundle, started)
 
 
+def _predict(options: argparse.Namespace) -> None:
+    from .config import ComputeConfig
+    from .predict import predict
+
+    _silence_lightning()
+    predict(options, ComputeConfig(devices=options.devices, nodes=options.nodes))
+
+
 def _tell(metrics: Mapping[str, float], bundle: Path, started: float) -> None:
     """Say, once for all processes, what came of a run."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    if rank_zero_only.rank == 0:
-        _print_figures(metrics)
-        minutes, seconds = divmod(round(time.monotonic() - started), 60)
-        print(f"{bundle}: validation Dice {metrics['dice']:.4f}, after {minutes} min {seconds} s")
+    rank_zero_only(_print_figures)(metrics)
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    rank_zero_only(print)(f"{bundle}: validation Dice {metrics['dice']:.4f}, after {minutes} min {seconds} s")
 
 
 def _silence_lightning() -> None:

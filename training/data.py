@@ -90,7 +90,7 @@ def training_loader(samples: Samples, config: Config, rank: int = 0, processes: 
 
 def validation_loader(of: Sequence[Example], classes: int, rank: int = 0, processes: int = 1) -> DataLoader[Sample]:
     """Whole images, the share of one process."""
-    # A process without images would not come to where figures are added up. If all see all images, the mean is the same.
+    # A process without images would not come to where figures are added up; where all see all, the mean is the same.
     share = of[rank::processes] if len(of) >= processes else of
     return DataLoader(WholeExamples(share, classes))
 

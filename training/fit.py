@@ -22,7 +22,7 @@ from .config import ComputeConfig, Config
 from .data import Samples, examples, training_loader, validation_loader
 from .export import export_bundle, network_arguments, read_card_text
 from .preparation import Example, Task
-from .processes import trainer_on
+from .processes import ending_together, trainer_on
 from .run_folder import (
     LAST,
     TwoCheckpoints,
@@ -43,7 +43,7 @@ def fit(config: Config, command: str, run_folder: Path, bundle_folder: Path) -> 
     never been interrupted.
     """
     trainer = _trainer(config, run_folder)
-    with _claimed(trainer, run_folder, config, command):
+    with _claimed(trainer, run_folder, config, command), ending_together(trainer):
         run = _Run.of(config)
         training = training_loader(run.samples, config, trainer.global_rank, trainer.world_size)
         trainer.fit(run.module, training, run.validation(trainer), ckpt_path=newest_checkpoint(run_folder))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +15,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from .config import ComputeConfig
 
-PATIENCE = timedelta(days=7)
-"""How long processes wait for each other: one may have the largest cases. If one ends, all are ended at once."""
+PATIENCE = timedelta(days=1)
+"""How long processes wait for each other: one may have the largest cases."""
 
 
 def trainer_on(compute: ComputeConfig, **how: Any) -> L.Trainer:
@@ -29,6 +32,17 @@ def trainer_on(compute: ComputeConfig, **how: Any) -> L.Trainer:
         enable_progress_bar=sys.stdout.isatty(),
         **how,
     )
+
+
+@contextmanager
+def ending_together(trainer: L.Trainer) -> Iterator[None]:
+    """If this process stops for an error, those that it started do not wait for it."""
+    try:
+        yield
+    except BaseException:
+        if trainer.strategy.launcher:
+            trainer.strategy.launcher.kill(signal.SIGTERM)
+        raise
 
 
 def _are_several(compute: ComputeConfig) -> bool:

@@ -13,8 +13,9 @@ class ScaleBatchNorm(nn.Module):
     """Batch normalisation with one mean and variance per channel, shared by all scales.
 
     In training the statistics are taken jointly over batch, scale and space, every scale weighing the same however many
-    voxels it has, and over the processes that share a batch; at inference the running statistics are used. Statistics of each scale on its own would make
-    every scale look equally strong, and differ from the running ones at every scale.
+    voxels it has, and over all processes that share a batch; at inference the running statistics are used. Statistics
+    of each scale on its own would make every scale look equally strong, and differ from the running ones at every
+    scale.
 
     F'_c(s, x) = w_c (F_c(s, x) - mean_c) / sqrt(variance_c + eps) + b_c
 
