@@ -359,4 +359,7 @@ def test_a_run_trains_on_cases_on_disk_and_its_bundle_knows_what_their_values_me
     write_labels(tmp_path / "b" / "b_seg.nii.gz", (0, 9), grid)
     with pytest.raises(BadData, match=r"case b: .* has the values 9"):
         fit(config, "test", tmp_path / "other run", tmp_path / "other bundle")
-    assert not (tmp_path / "other run").exists()
+    assert not (tmp_path / "other bundle").exists()
+    write_labels(tmp_path / "b" / "b_seg.nii.gz", (0, 4), grid)
+    fit(config, "test", tmp_path / "other run", tmp_path / "other bundle")
+    assert (tmp_path / "other bundle" / "card.json").exists()
