@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shlex
 import sys
+import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ScaleEquivSegLib.cli.console import positive
+from ScaleEquivSegLib.errors import SegmentationError
 
 
 def main() -> None:
@@ -18,28 +22,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train and measure networks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    fit = commands.add_parser("fit", help="train a network and export it as a bundle")
-    fit.add_argument("config", type=Path, help="a YAML file, see training/configs")
-    fit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="change a setting, e.g. fit.steps=10")
-    fit.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
-    fit.add_argument("--run", type=Path, help="checkpoints and logs; the same folder resumes (default: runs/CONFIG)")
-    fit.set_defaults(command=_fit)
+    _add_runs(commands)
+    _add_predict(commands)
 
-    evaluate = commands.add_parser("evaluate", help="measure a bundle on a folder of labelled cases")
-    evaluate.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
-    evaluate.add_argument("--data", type=Path, required=True, help="holds images/, labels/ and cases.csv")
-    evaluate.add_argument("--split", help="only the cases of this split")
-    evaluate.add_argument(
-        "--scales", type=_scales, default=(1.0,), help="magnify cases by these factors, e.g. 0.5,1,2 (default: 1)"
-    )
-    evaluate.add_argument(
-        "--scale-axis",
-        type=_scale_axis,
-        metavar="FIRST,RATIO,COUNT",
-        help="run the network on other scales than its card's",
-    )
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    evaluate.set_defaults(command=_evaluate)
+    _add_evaluate(commands)
+    download = commands.add_parser("download", help="fetch a task of the Medical Segmentation Decathlon")
+    download.add_argument("task", metavar="TASK", help="such as Task04_Hippocampus")
+    download.add_argument("folder", type=Path, metavar="FOLDER", help="the task becomes a folder in it")
+    download.set_defaults(command=_download)
 
     equivariance = commands.add_parser("equivariance", help="how far layers and networks follow a change of scale")
     equivariance.add_argument("--network", action="append", metavar="NAME", help="only this untrained network")
@@ -69,7 +59,74 @@ def main() -> None:
             parser.error("--ablation goes with --seed and --json alone")
     if options.command is _benchmark and options.engine and (options.cases or options.repeats or options.device):
         parser.error("--engine goes with --json alone")
-    options.command(options)
+    try:
+        options.command(options)
+    except SegmentationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands that make bundles."""
+    fit = commands.add_parser("fit", help="train a network and export it as a bundle")
+    fit.add_argument("config", type=Path, help="a YAML file, see training/configs")
+    fit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="change a setting, e.g. fit.steps=10")
+    fit.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
+    fit.add_argument("--run", type=Path, help="checkpoints and logs; the same folder resumes (default: runs/CONFIG)")
+    fit.set_defaults(command=_fit)
+
+    export = commands.add_parser("export", help="make a bundle of a run's last checkpoint")
+    export.add_argument("--run", type=Path, required=True, help="the folder of a run, finished or not")
+    export.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
+    export.set_defaults(command=_export)
+
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """As `segment --cases`, whose names the options have inside."""
+    parser = commands.add_parser("predict", help="segment many cases with several processes")
+    parser.add_argument("--bundle", required=True, help="a bundle's folder, or the name of a bundled model")
+    parser.add_argument(
+        "--data", dest="cases", type=Path, required=True, help="a folder of images or a CSV, as for segment --cases"
+    )
+    parser.add_argument("--out", dest="output", type=Path, required=True, help="the folder of the results")
+    parser.add_argument(
+        "--devices", type=positive(int), default=0, help="processes on each machine (default: one per GPU)"
+    )
+    parser.add_argument("--nodes", type=positive(int), default=1, help="machines (default: 1)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results of all cases")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write bundle, hash, seconds and counts here")
+    parser.set_defaults(command=_predict)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure a bundle on a folder of labelled cases")
+    evaluate.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
+    evaluate.add_argument(
+        "--data", type=Path, required=True, help="labelled cases in any layout that training/README.md describes"
+    )
+    evaluate.add_argument("--split", help="only the cases of this split")
+    evaluate.add_argument("--splits", type=Path, metavar="CSV", help="which case is of which split (case, split)")
+    evaluate.add_argument(
+        "--scales", type=_scales, default=(1.0,), help="magnify cases by these factors, e.g. 0.5,1,2 (default: 1)"
+    )
+    evaluate.add_argument(
+        "--scale-axis",
+        type=_scale_axis,
+        metavar="FIRST,RATIO,COUNT",
+        help="run the network on other scales than its card's",
+    )
+    evaluate.add_argument(
+        "--classes", type=_values, nargs="+", metavar="1,4", help="for each label the values in the files that mean it"
+    )
+    evaluate.add_argument("--background", type=_values, metavar="0,2", help="the values that mean none of the labels")
+    evaluate.add_argument(
+        "--absent-is-unlabelled",
+        action=argparse.BooleanOptionalAction,
+        help="leave a label out of the means where a case has none of it",
+    )
+    evaluate.add_argument("--cases", type=Path, metavar="CSV", help="also write every case, scale and label here")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    evaluate.set_defaults(command=_evaluate)
 
 
 def _scales(text: str) -> tuple[float, ...]:
@@ -86,6 +143,10 @@ def _scale_axis(text: str) -> Any:
     return ScaleAxis(float(first), float(ratio), int(count))
 
 
+def _values(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.split(",")))
 
@@ -95,17 +156,61 @@ def _fit(options: argparse.Namespace) -> None:
     from .config import load_config
     from .fit import fit
 
+    _silence_lightning()
+    started = time.monotonic()
     config = load_config(options.config, options.overrides)
     command = shlex.join(["python", "-m", "training", *sys.argv[1:]])
     run = options.run or Path("runs") / options.config.stem
-    _print_figures(fit(config, command, run, options.bundle))
+    _tell(fit(config, command, run, options.bundle), options.bundle, started)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from .fit import export_run
+
+    _silence_lightning()
+    started = time.monotonic()
+    _tell(export_run(options.run, options.bundle), options.bundle, started)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from .config import ComputeConfig
+    from .predict import predict
+
+    _silence_lightning()
+    predict(options, ComputeConfig(devices=options.devices, nodes=options.nodes))
+
+
+def _tell(metrics: Mapping[str, float], bundle: Path, started: float) -> None:
+    """Say, once for all processes, what came of a run."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank_zero_only(_print_figures)(metrics)
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    rank_zero_only(print)(f"{bundle}: validation Dice {metrics['dice']:.4f}, after {minutes} min {seconds} s")
+
+
+def _silence_lightning() -> None:
+    """Its hints of what else could be set or installed hide what a run has to say."""
+    for part in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(part).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from .evaluate import evaluate
 
-    figures = evaluate(options.bundle, options.data, options.split, options.scales, options.scale_axis)
+    names = ("splits", "classes", "background", "absent_is_unlabelled")
+    settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    figures = evaluate(
+        options.bundle, options.data, options.split, options.scales, options.scale_axis, settings, options.cases
+    )
     _print_figures(figures, options.json)
+
+
+def _download(options: argparse.Namespace) -> None:
+    from .download import download
+
+    print(f"fetched: {download(options.task, options.folder)}")
 
 
 def _equivariance(options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
@@ -39,8 +39,11 @@ class CaseData:
     """A folder, or a table of paths. No configuration knows where it is: `data.folder=...` on the command line."""
     train: int = 0
     """Train on so many cases, drawn by the seed; 0 for all."""
+    splits: Path | None = None
+    """A table with the columns `case` and `split`, if the data name no splits or others than wanted. Its path is
+    relative to the configuration, as that of the card is."""
     validation: float = 0.15
-    """The share of cases to validate on, where the data name no split."""
+    """The share of the cases for training to validate on instead, where the data name none for that."""
     classes: tuple[tuple[int, ...], ...] = ()
     """For each label of the card the values in the files that mean it; the card's own values if none are given."""
     background: tuple[int, ...] = (0,)
@@ -74,8 +77,17 @@ class FitConfig:
     steps: int = 600
     batch: int = 2
     crop: tuple[int, int, int] = (48, 48, 48)
+    optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = 6e-3
     weight_decay: float = 1e-4
+    schedule: Literal["one_cycle", "step"] = "one_cycle"
+    """The learning rate rises to what is set here and falls to nothing, or it begins there and falls step by step."""
+    decay: float = 0.95
+    """With the schedule `step`: the learning rate is multiplied by this ..."""
+    decay_every: int = 250
+    """... after each so many steps, say a round of the training cases."""
+    gradient_clip: float = 1.0
+    """A longer gradient is shortened to this length."""
     scale_axis: dict[str, Any] | None = None
     """The scales to train on, where not all of the network's: it may be given more at inference, at no cost here."""
     scale_window: int = 0
@@ -90,14 +102,28 @@ class FitConfig:
 
 
 @dataclass(frozen=True)
+class ComputeConfig:
+    """Where and in how many processes to compute. All that a run may go on with other than it began."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 0
+    """Processes on each machine, each with a GPU of its own; 0 for one per GPU, or a single one without GPUs."""
+    nodes: int = 1
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    workers: int = 0
+    """Processes that prepare samples, for each that trains; 0 to prepare them where they are used."""
+
+
+@dataclass(frozen=True)
 class Config:
-    """A whole run: the card's text, the network, the data and the schedule."""
+    """A whole run: the card's text, the network, the data, the schedule and the machines."""
 
     card: Path
     network: NetworkConfig
     data: PhantomData | CaseData = field(default_factory=PhantomData)
     augmentation: Augmentation = field(default_factory=Augmentation)
     fit: FitConfig = field(default_factory=FitConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -114,7 +140,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         place[last] = yaml.safe_load(text)
     config = _value(Config, values, "")
     assert isinstance(config, Config)
-    return replace(config, card=path.parent / config.card)
+    data = config.data
+    if isinstance(data, CaseData) and data.splits:
+        data = replace(data, splits=path.parent / data.splits)
+    return replace(config, card=path.parent / config.card, data=data)
+
+
+def labelling(values: Mapping[str, Any]) -> CaseData:
+    """What the values in label files mean, of a bundle's record of its training data."""
+    known = ("classes", "background", "absent_is_unlabelled")
+    data = _value(CaseData, {key: values[key] for key in known if key in values}, "data")
+    assert isinstance(data, CaseData)
+    return data
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

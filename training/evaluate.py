@@ -2,92 +2,150 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ScaleEquivSegLib.bundles import read_bundle
+from ScaleEquivSegLib.bundles import Bundle, read_bundle
 from ScaleEquivSegLib.comparison import compare_classes, mean_hd95
+from ScaleEquivSegLib.errors import OutputExists
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.networks import UNet
 from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Model, load_model, segment
-from ScaleEquivSegLib.volume import Volume, read_volume
+from ScaleEquivSegLib.volume import Volume, read_volume, resample
+from ScaleEquivSegLib.whole_files import write_csv
+
+from .cases import BadData, LabelledCase, find_cases
+from .checks import check_cases
+from .config import CaseData, labelling
+from .preparation import Task, as_classes, unlabelled_classes
+from .reading import read_channels
+
+
+@dataclass(frozen=True)
+class Row:
+    """How well one class of a case was found at a scale: NaN if nobody had looked for it in the case."""
+
+    case: str
+    scale: float
+    label: str
+    dice: float
+    hd95: float
 
 
 def evaluate(
     bundle_folder: Path,
     data: Path,
-    split: str | None,
+    split: str | None = None,
     scales: Sequence[float] = (1.0,),
     scale_axis: ScaleAxis | None = None,
+    settings: Mapping[str, Any] | None = None,
+    table: Path | None = None,
 ) -> dict[str, float]:
-    """Mean Dice and HD95 per label and over all, over the cases of a folder with images/, labels/ and cases.csv.
+    """Mean Dice and HD95 per label and over all, over labelled cases in any layout; of every case into a table, too.
 
-    At every scale image and labels are magnified alike and measured on the magnified grid, so distances grow with it.
+    What the values of the label files mean is taken from the bundle's card, where it says so; settings of `CaseData`
+    say otherwise.
     """
-    model = load_model(read_bundle(bundle_folder))
+    if table and table.exists():
+        raise OutputExists(f"{table} exists; remove it, or name another file.")
+    rows = measured_rows(bundle_folder, data, split, scales, scale_axis, settings)
+    if table:
+        cells = ([("" if value != value else value) for value in astuple(row)] for row in rows)
+        write_csv([[field.name for field in fields(Row)], *cells], table)
+    return {"cases": float(len({row.case for row in rows})), **summary(rows)}
+
+
+def measured_rows(
+    bundle_folder: Path,
+    data: Path,
+    split: str | None = None,
+    scales: Sequence[float] = (1.0,),
+    scale_axis: ScaleAxis | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> list[Row]:
+    """Every class of every case at every scale.
+
+    At every scale images and labels are magnified alike and measured on the magnified grid, so distances grow with it.
+    """
+    bundle = read_bundle(bundle_folder)
+    model = load_model(bundle)
     if scale_axis:
         if not isinstance(model.network, UNet):
-            raise ValueError(f"{model.bundle.name} has no scale axis that could be exchanged")
+            raise ValueError(f"{bundle.name} has no scale axis that could be exchanged")
         model.network.axis = scale_axis
-    rows: dict[float, list[_Row]] = {scale: [] for scale in scales}
-    for image, label in _cases(data, split):
-        volume, wanted = read_volume(image), read_volume(label)
-        for scale in scales:
-            rows[scale].append(_measure(model, volume, wanted, scale))
-    cases = len(rows[scales[0]])
-    if not cases:
-        raise ValueError(f"{data} has no case{f' of split {split!r}' if split else ''}")
-    figures = {"cases": float(cases)}
+    meant = replace(labelling(bundle.card["training"].get("data", {})), folder=data, **(settings or {}))
+    return [row for case in _cases(bundle, meant, data, split) for row in _measured(model, case, meant, scales)]
+
+
+def _cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None) -> list[LabelledCase]:
+    cases = find_cases(data, bundle.inputs, meant.splits)
+    chosen = [case for case in cases if split is None or case.split == split]
+    if not chosen:
+        known = ", ".join(sorted({case.split for case in cases if case.split})) or "none"
+        raise BadData(data, [f"it has no case{f' of split {split!r}; its splits: {known}' if split else ''}."])
+    check_cases(chosen, meant, Task.from_card(bundle.card))
+    return chosen
+
+
+def _measured(model: Model, case: LabelledCase, meant: CaseData, scales: Sequence[float]) -> Iterator[Row]:
+    task = Task.from_card(model.bundle.card)
+    channels = read_channels(case)
+    # Exactly on the image's grid, where they may be off by a rounding error, which would grow with the scale.
+    labels = Volume(as_classes(read_volume(case.labels), meant, task).array, channels[0].geometry)
+    unlabelled = unlabelled_classes(labels, meant, task)
+    names = {label.value: label.name for label in task.labels}
     for scale in scales:
-        figures |= {f"{key}@{scale:g}": value for key, value in _summary(rows[scale]).items()}
+        found = segment(_magnified(channels, scale), model).labels
+        wanted = magnified_labels(labels, scale, len(names))
+        looked_for = {value: name for value, name in names.items() if value not in unlabelled}
+        measured = compare_classes(found, wanted, looked_for)
+        for name in names.values():
+            if name in measured:
+                distance = mean_hd95([measured[name].hd95], found.geometry)
+                yield Row(case.name, scale, name, measured[name].dice, distance)
+            else:
+                yield Row(case.name, scale, name, math.nan, math.nan)
+
+
+def _magnified(channels: Sequence[Volume], scale: float) -> list[Volume]:
+    """All channels magnified about the centre of the first."""
+    if scale == 1:
+        return list(channels)
+    return [magnified(resample(channel, channels[0].geometry), scale) for channel in channels]
+
+
+def summary(rows: Sequence[Row]) -> dict[str, float]:
+    """Means over cases, of each class and over classes, at each scale; a class that no case was measured for is left
+    out."""
+    figures: dict[str, float] = {}
+    for scale in dict.fromkeys(row.scale for row in rows):
+        at_scale = [row for row in rows if row.scale == scale and not math.isnan(row.dice)]
+        figures |= {f"{key}@{scale:g}": value for key, value in _summary_at_scale(at_scale).items()}
     return figures
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A case at a scale: Dice and HD95 by class."""
-
-    dice: Mapping[str, float]
-    hd95: Mapping[str, float]
-
-
-def _measure(model: Model, volume: Volume, wanted: Volume, scale: float) -> _Row:
-    labels = model.bundle.labels
-    found = segment([magnified(volume, scale)], model).labels
-    reference = magnified_labels(wanted, scale, len(labels))
-    classes = compare_classes(found, reference, {label.value: label.name for label in labels})
-    return _Row(
-        {name: of_class.dice for name, of_class in classes.items()},
-        {name: mean_hd95([of_class.hd95], found.geometry) for name, of_class in classes.items()},
-    )
-
-
-def _summary(rows: Sequence[_Row]) -> dict[str, float]:
-    dice = {name: float(np.mean([row.dice[name] for row in rows])) for name in rows[0].dice}
-    hd95 = {name: float(np.mean([row.hd95[name] for row in rows])) for name in rows[0].hd95}
+def _summary_at_scale(rows: Sequence[Row]) -> dict[str, float]:
+    if not rows:
+        return {}
+    dice = _means((row.label, row.dice) for row in rows)
+    hd95 = _means((row.label, row.hd95) for row in rows)
     return {
         "dice.mean": float(np.mean(list(dice.values()))),
-        "dice.worst_case": min(float(np.mean(list(row.dice.values()))) for row in rows),
+        "dice.worst_case": min(_means((row.case, row.dice) for row in rows).values()),
         **{f"dice.{name}": value for name, value in dice.items()},
         "hd95.mean": float(np.mean(list(hd95.values()))),
         **{f"hd95.{name}": value for name, value in hd95.items()},
     }
 
 
-def _cases(data: Path, split: str | None) -> Iterator[tuple[Path, Path]]:
-    with (data / "cases.csv").open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            if split is None or row["split"] == split:
-                yield _file(data / "images", row["case"]), _file(data / "labels", row["case"])
-
-
-def _file(folder: Path, case: str) -> Path:
-    for ending in (".nrrd", ".nii.gz"):
-        if (folder / f"{case}{ending}").exists():
-            return folder / f"{case}{ending}"
-    raise FileNotFoundError(f"{folder} has no {case}.nrrd or {case}.nii.gz")
+def _means(entries: Iterable[tuple[str, float]]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for key, value in entries:
+        values.setdefault(key, []).append(value)
+    return {key: float(np.mean(of_key)) for key, of_key in values.items()}
