@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import filecmp
+import json
 import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.errors import OutputExists, SegmentationError
 from ScaleEquivSegLib.folder_lock import LOCK
 from ScaleEquivSegLib.whole_files import UNFINISHED
+from training.__main__ import main
 from training.config import FitConfig, load_config
 from training.fit import export_run, fit
 from training.run_folder import BEFORE, COMMAND, LAST, claim, newest_checkpoint
@@ -61,21 +65,27 @@ def weights(folder: Path) -> bytes:
     return (folder / "bundle" / "weights.safetensors").read_bytes()
 
 
-def begin(folder: Path, *more: str) -> BaseProcess:
-    """A fit in a process of its own, forked from one that has imported what takes long."""
+def forked(work: Callable[..., None], *arguments: object, **environment: str) -> BaseProcess:
+    """Work in a process of its own, forked from one that has imported what takes long."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training.fit"])
-    process = context.Process(target=_run_quietly, args=(folder, *more))
+    context.set_forkserver_preload(["training.fit", "training.predict"])
+    process = context.Process(target=_quietly, args=(environment, work, *arguments))
     process.start()
     return process
 
 
-def _run_quietly(folder: Path, *more: str) -> None:
+def _quietly(environment: dict[str, str], work: Callable[..., None], *arguments: object) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    os.environ.update(environment)
     torch.set_num_threads(1)
-    run(folder, *more)
+    work(*arguments)
+
+
+def begin(folder: Path, *settings: str) -> BaseProcess:
+    """A fit in a process of its own."""
+    return forked(run, folder, *settings)
 
 
 def wait_for(folder: Path, process: BaseProcess, before: float) -> float:
@@ -212,12 +222,21 @@ def test_the_learning_rate_can_fall_by_a_factor_each_round_of_the_cases() -> Non
 # Two processes
 
 
-def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command of training; what it says is returned."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'ScaleEquivSeg'}{os.pathsep}{ROOT}"}
-    return subprocess.run(
-        [sys.executable, "-m", "training", *arguments], env=environment, capture_output=True, text=True, timeout=120
-    )
+def in_two(*arguments: str) -> list[int | None]:
+    """A command of training in two processes that somebody else starts; returns their exit codes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    common = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    processes = [forked(_command, *arguments, "--devices", "2", LOCAL_RANK=rank, **common) for rank in "01"]
+    for process in processes:
+        process.join(100)
+    return [process.exitcode for process in processes]
+
+
+def _command(*arguments: str) -> None:
+    sys.argv = ["training", *arguments]
+    main()
 
 
 def test_two_processes_train_the_network_that_one_trains(data: str, tmp_path: Path) -> None:
@@ -225,8 +244,10 @@ def test_two_processes_train_the_network_that_one_trains(data: str, tmp_path: Pa
     settings += [data, "fit.steps=3", "fit.learning_rate=0.001", "compute.accelerator=cpu"]
     run(tmp_path / "one", *settings)
     two = tmp_path / "two"
-    command = ["fit", str(CONFIG), *TINY, *settings, "compute.devices=2", "--run", str(two / "run")]
-    done = start(*command, "--bundle", str(two / "bundle"))
+    command = [sys.executable, "-m", "training", "fit", str(CONFIG), *TINY, *settings, "compute.devices=2"]
+    command += ["--run", str(two / "run"), "--bundle", str(two / "bundle")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'ScaleEquivSeg'}{os.pathsep}{ROOT}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.count("dice.Body") == 1
@@ -252,10 +273,8 @@ def test_two_processes_predict_what_the_command_line_segments_and_leave_the_same
     (images / "damaged.nrrd").write_text("NRRD0004\n")
     arguments = ["--bundle", "phantom-unet", "--device", "cpu"]
     assert command_line(["segment", "--cases", str(images), "-o", str(one), *arguments]) == 10
-    predict = ["predict", "--data", str(images), "--out", str(two), "--bundle", "phantom-unet", "--devices", "2"]
-    done = start(*predict)
-    assert done.returncode == 10, done.stderr
-    assert "4 segmented, 0 already there, 1 failed" in done.stdout
+    predict = ["predict", "--data", str(images), "--out", str(two), "--bundle", "phantom-unet"]
+    assert in_two(*predict) == [10, 0]
     names = sorted(path.name for path in one.iterdir())
     assert {LOCK, "failures.csv", "volumes.csv", "phantom_000003.seg.nrrd"} <= set(names)
     assert sorted(path.name for path in two.iterdir()) == names
@@ -266,9 +285,9 @@ def test_two_processes_predict_what_the_command_line_segments_and_leave_the_same
     result = two / "phantom_000002.seg.nrrd"
     content = result.read_bytes()
     result.unlink()
-    done = start(*predict)
-    assert done.returncode == 0, done.stderr
-    assert "1 segmented, 3 already there, 0 failed" in done.stdout
+    assert in_two(*predict, "--json", str(tmp_path / "report.json")) == [0, 0]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {key: report[key] for key in ("done", "skipped", "failed")} == {"done": 1, "skipped": 3, "failed": 0}
     assert result.read_bytes() == content
     assert not (two / "failures.csv").exists()
     with (two / "volumes.csv").open(newline="") as stream:
