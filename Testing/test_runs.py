@@ -28,9 +28,10 @@ from ScaleEquivSegLib.errors import OutputExists, SegmentationError
 from ScaleEquivSegLib.folder_lock import LOCK
 from ScaleEquivSegLib.whole_files import UNFINISHED
 from training.__main__ import main
-from training.config import FitConfig, load_config
+from training.config import ComputeConfig, FitConfig, load_config
 from training.fit import export_run, fit
-from training.run_folder import BEFORE, COMMAND, LAST, claim, newest_checkpoint
+from training.processes import ending_together, trainer_on
+from training.run_folder import BEFORE, COMMAND, LAST, TwoCheckpoints, claim, newest_checkpoint
 from training.task import schedule
 
 ROOT = Path(__file__).parents[1]
@@ -137,6 +138,16 @@ def test_a_run_goes_on_from_the_checkpoint_before_if_the_last_is_damaged(
         os.truncate(tmp_path / "run" / name, 1000)
     with pytest.raises(SegmentationError, match="no checkpoint that can be read"):
         run(tmp_path, data, "fit.steps=5")
+
+
+def test_a_damaged_checkpoint_does_not_take_the_place_of_the_one_before(tmp_path: Path) -> None:
+    files = TwoCheckpoints()
+    for step in range(3):
+        files.save_checkpoint({"step": step}, tmp_path / LAST)
+    assert [torch.load(tmp_path / name)["step"] for name in (LAST, BEFORE)] == [2, 1]
+    os.truncate(tmp_path / LAST, 10)
+    files.save_checkpoint({"step": 3}, tmp_path / LAST)
+    assert [torch.load(tmp_path / name)["step"] for name in (LAST, BEFORE)] == [3, 1]
 
 
 def test_a_checkpoint_is_taken_for_whole_only_if_it_is(tmp_path: Path) -> None:
@@ -259,6 +270,15 @@ def test_two_processes_train_the_network_that_one_trains(data: str, tmp_path: Pa
     cards = [read_bundle(folder / "bundle").card for folder in (tmp_path / "one", two)]
     assert cards[0]["name"] == cards[1]["name"]
     assert cards[1]["metrics"] == pytest.approx(cards[0]["metrics"], abs=1e-3)
+
+
+def test_a_process_that_stops_for_an_error_ends_those_that_it_started() -> None:
+    trainer = trainer_on(ComputeConfig(accelerator="cpu", devices=2))
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    trainer.strategy.launcher.procs.append(child)
+    with pytest.raises(OutputExists), ending_together(trainer):
+        raise OutputExists
+    assert child.wait(10) == -signal.SIGTERM
 
 
 def test_a_batch_that_processes_cannot_share_is_refused_before_they_start(data: str, tmp_path: Path) -> None:
