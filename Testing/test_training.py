@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -125,26 +122,6 @@ def test_a_bundle_is_measured_at_several_scales_each_on_its_own_grid(
         assert again[f"{name}@1"] == pytest.approx(figures[f"{name}@1.5"], abs=1e-6)
     assert again["hd95.mean@1"] != pytest.approx(figures["hd95.mean@1"])
     assert 0 < figures["hd95.mean@1"] < 10
-
-
-def test_a_fit_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "training", "fit", str(CONFIGS / "phantom_unet.yaml"), *TWO_PHANTOMS]
-    command += ["fit.steps=40", "fit.checkpoint_every=5", "--run", str(tmp_path / "run")]
-    command += ["--bundle", str(tmp_path / "bundle")]
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint = tmp_path / "run" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists():
-        assert first.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    assert not (tmp_path / "bundle").exists()
-
-    second = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
-    assert "Restored all states from the checkpoint" in second.stderr
-    assert read_bundle(tmp_path / "bundle").name == "phantom-unet"
 
 
 def test_training_sees_every_window_of_the_scale_axis_and_inference_all_of_it() -> None:

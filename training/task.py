@@ -54,6 +54,18 @@ class SegmentationTask(L.LightningModule):
         self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
         self.cases: list[Tensor] = []
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Begin the epoch after the one that the checkpoint ended.
+
+        Left to itself Lightning takes that epoch, of which no validation is recorded, for unfinished, and trains on
+        another batch of it.
+        """
+        loop = checkpoint["loops"]["fit_loop"]
+        finished = checkpoint["epoch"] + 1
+        loop["epoch_progress"] = {when: dict.fromkeys(of, finished) for when, of in loop["epoch_progress"].items()}
+        batches = loop["epoch_loop.batch_progress"]
+        batches |= {"current": dict.fromkeys(batches["current"], 0), "is_last_batch": False}
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout too follows from the seed and the step, so that a run that was stopped drops what it would have.
         torch.manual_seed(random_seed(self.fit_config.seed, 3, self.global_step, self.global_rank))
