@@ -114,7 +114,7 @@ def test_a_fit_killed_at_random_moments_ends_with_the_very_bytes_of_one_that_was
         process.join()
         assert process.exitcode == -signal.SIGKILL
         assert not (killed / "bundle").exists()
-    end = begin(killed, data, steps)
+    end = begin(killed, data, steps, "compute.workers=1")
     end.join(100)
     assert end.exitcode == 0
     assert weights(killed) == weights(undisturbed)

@@ -27,6 +27,7 @@ from .run_folder import (
     LAST,
     TwoCheckpoints,
     claim,
+    finished_epochs,
     newest_checkpoint,
     recorded_command,
     recorded_config,
@@ -46,9 +47,11 @@ def fit(config: Config, command: str, run_folder: Path, bundle_folder: Path) -> 
     with _claimed(trainer, run_folder, config, command), ending_together(trainer):
         run = _Run.of(config)
         training = training_loader(run.samples, config, trainer.global_rank, trainer.world_size)
-        begun = newest_checkpoint(run_folder)
-        if begun and trainer.is_global_zero:
-            print(f"going on from {begun}")
+        if begun := newest_checkpoint(run_folder):
+            # Lightning tells the epoch only after processes that prepare samples have begun with the first ones.
+            training.sampler.set_epoch(finished_epochs(begun))  # type: ignore[attr-defined]
+            if trainer.is_global_zero:
+                print(f"going on from {begun}")
         trainer.fit(run.module, training, run.validation(trainer), ckpt_path=begun)
         return _export(run, run_folder, bundle_folder)
 

@@ -66,6 +66,12 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def finished_epochs(checkpoint: Path) -> int:
+    """How many epochs a run had trained when it wrote a checkpoint."""
+    epoch: int = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]
+    return epoch + 1
+
+
 class TwoCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint whole or not at all, and keeps the one before it."""
 
