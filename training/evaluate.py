@@ -86,7 +86,7 @@ def _measure(
 
 def summary(rows: Sequence[Row]) -> dict[str, float]:
     """Means over cases, of each class and over classes, at each scale."""
-    figures = {}
+    figures: dict[str, float] = {}
     for scale in dict.fromkeys(row.scale for row in rows):
         at_scale = [row for row in rows if row.scale == scale]
         figures |= {f"{key}@{scale:g}": value for key, value in _summary_of_scale(at_scale).items()}
