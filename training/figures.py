@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ScaleEquivSegLib.networks import BUILDERS
 from ScaleEquivSegLib.whole_files import in_one_piece, write_csv, write_text
 
 from .records import Record, read_records
@@ -49,12 +50,12 @@ def _draw_experiment(records: Sequence[Record], stem: Path) -> list[Path]:
 def styles_of(records: Sequence[Record]) -> Styles:
     """A colour for each network and a dash for each of its variants; of one network, a colour for each variant."""
     variants = {record.variant: record.network for record in sorted(records, key=lambda record: record.variant)}
-    networks = sorted(set(variants.values()))
+    is_alone = len(set(variants.values())) == 1
     styles = {}
     for number, (variant, network) in enumerate(variants.items()):
         siblings = [each for each, of in variants.items() if of == network]
-        colour, dash = networks.index(network), siblings.index(variant)
-        if len(networks) == 1:
+        colour, dash = list(BUILDERS).index(network), siblings.index(variant)
+        if is_alone:
             colour, dash = number, number // len(COLOURS)
         styles[variant] = {
             "color": COLOURS[colour % len(COLOURS)],
@@ -104,13 +105,14 @@ def _draw(
         means = [each.mean for each in estimates]
         axes.plot(places, means, label=variant, markersize=4, linewidth=1.6, **styles[variant])
         spread = [each.deviation or 0.0 for each in estimates]
-        low, high = ([m + sign * s for m, s in zip(means, spread, strict=True)] for sign in (-1, 1))
-        axes.fill_between(places, low, high, color=styles[variant]["color"], alpha=0.12, linewidth=0)
+        lower, upper = ([m + sign * s for m, s in zip(means, spread, strict=True)] for sign in (-1, 1))
+        axes.fill_between(places, lower, upper, color=styles[variant]["color"], alpha=0.12, linewidth=0)
     axes.set_xscale("log")
     axes.set_xticks([float(tick) for tick in ticks], ticks)
     axes.minorticks_off()
     axes.set(title=title, xlabel=below, ylabel="mean Dice (band: ± standard deviation over seeds)")
-    axes.set_ylim(0, 1)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0), min(high, 1))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=3.5, fontsize=9)

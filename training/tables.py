@@ -39,6 +39,7 @@ class Difference:
     mean: float
     low: float
     high: float
+    seeds: int
 
     def text(self) -> str:
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
@@ -67,7 +68,7 @@ def paired_difference(ours: Sequence[Record], others: Sequence[Record], scale: f
     seeds, cases = (random.integers(count, size=(DRAWS, count)) for count in difference.shape)
     drawn = difference[seeds[:, :, None], cases[:, None, :]].mean((1, 2))
     low, high = np.percentile(drawn, [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
-    return Difference(float(difference.mean()), float(low), float(high))
+    return Difference(float(difference.mean()), float(low), float(high), len(pairs))
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def markdown(records: Sequence[Record]) -> str:
         if comparison := _against_reference(group):
             parts += [
                 f"Mean Dice less that of {first.reference}, the same cases and seeds side by side, with the "
-                f"{CONFIDENCE} % interval of a bootstrap over cases and seeds:",
+                f"{CONFIDENCE} % interval of a bootstrap over cases and seeds (one seed says nothing of others):",
                 comparison,
             ]
     if len(of_size) > 1:
@@ -188,15 +189,16 @@ def _by_scale(group: Group) -> str:
 
 
 def _against_reference(group: Group) -> str:
-    """Nothing, if the reference has not been measured."""
+    """Nothing, if no variant can be compared."""
     first = group.records[0]
-    reference = group.variants.get(first.reference, [])
+    scales, reference = first.test["scales"], group.variants.get(first.reference, [])
     rows = []
     for variant, records in group.variants.items():
-        differences = [paired_difference(records, reference, scale) for scale in first.test["scales"]]
-        if variant != first.reference and None not in differences:
-            rows.append([variant, *(difference.text() for difference in differences if difference)])
-    return _table(["", *(f"×{scale:g}" for scale in first.test["scales"])], rows) if rows else ""
+        found = [paired_difference(records, reference, scale) for scale in scales]
+        differences = [difference for difference in found if difference]
+        if differences and variant != first.reference:
+            rows.append([variant, str(differences[0].seeds), *(difference.text() for difference in differences)])
+    return _table(["", "seeds", *(f"×{scale:g}" for scale in scales)], rows) if rows else ""
 
 
 def _by_size(of_size: Sequence[Group]) -> str:
