@@ -22,6 +22,7 @@ from ScaleEquivSegLib.volume import Volume, make_geometry, write_volume
 from training.cases import LabelledCase
 from training.conduct import OtherSettings, Places, carry_out, done, overview, record_of
 from training.config import CaseData
+from training.evaluate import measured_rows
 from training.experiment import EXPERIMENTS, Run, find_experiment, read_experiment, runs_of
 from training.export import read_card_text
 from training.preparation import Task, in_native_voxels, read_example
@@ -304,3 +305,20 @@ def test_the_spacing_of_native_voxels_follows_the_axes_of_the_card() -> None:
     moved = Volume(np.zeros((5, 4, 3)), make_geometry((3, 4, 5), (9, 8, 7), direction, (1, 0, 0)))
     with pytest.raises(UnsuitableVolume, match="one grid"):
         in_native_voxels([Volume(np.zeros((5, 4, 3)), geometry), moved], task)
+
+
+def test_a_network_measured_in_native_voxels_sees_them_as_if_they_had_the_card_s_spacing(
+    undisturbed: tuple[list[Run], Places], tmp_path: Path
+) -> None:
+    runs, places = undisturbed
+    bundle = places.training(runs[0]) / "bundle"
+    for folder, spacing in (("true", (1.6, 1.6, 1.6)), ("as_if", (1.0, 1.0, 1.0))):
+        phantom = make_phantom(PhantomSpec(seed=1, size=(20, 22, 24), spacing=(1.6, 1.6, 1.6), scale=0.6))
+        grid = make_geometry((20, 22, 24), spacing, np.eye(3), (0, 0, 0))
+        write_volume(Volume(phantom.channels[0].array, grid), tmp_path / folder / "images" / "one.nrrd")
+        write_volume(Volume(phantom.labels.array, grid), tmp_path / folder / "labels" / "one.nrrd")
+    native = measured_rows(bundle, tmp_path / "true", settings={"native_voxels": True})
+    as_if = measured_rows(bundle, tmp_path / "as_if")
+    assert [row.dice for row in native] == [row.dice for row in as_if]
+    assert [row.hd95 for row in native] == pytest.approx([1.6 * row.hd95 for row in as_if])
+    assert [row.dice for row in measured_rows(bundle, tmp_path / "true")] != [row.dice for row in native]

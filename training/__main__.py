@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ScaleEquivSegLib.cli.console import positive
+from ScaleEquivSegLib.errors import SegmentationError
 
 
 def main() -> None:
@@ -25,24 +26,11 @@ def main() -> None:
     fit.add_argument("--run", type=Path, help="checkpoints and logs; the same folder resumes (default: runs/CONFIG)")
     fit.set_defaults(command=_fit)
 
-    evaluate = commands.add_parser("evaluate", help="measure a bundle on a folder of labelled cases")
-    evaluate.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
-    evaluate.add_argument("--data", type=Path, required=True, help="holds images/, labels/ and cases.csv")
-    evaluate.add_argument("--split", help="only the cases of this split")
-    evaluate.add_argument(
-        "--scales", type=_scales, default=(1.0,), help="magnify cases by these factors, e.g. 0.5,1,2 (default: 1)"
-    )
-    evaluate.add_argument(
-        "--scale-axis",
-        type=_scale_axis,
-        metavar="FIRST,RATIO,COUNT",
-        help="run the network on other scales than its card's",
-    )
-    evaluate.add_argument(
-        "--native-voxels", action="store_true", help="show voxels of any size as if they had the card's spacing"
-    )
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    evaluate.set_defaults(command=_evaluate)
+    _add_evaluate(commands)
+    download = commands.add_parser("download", help="fetch a task of the Medical Segmentation Decathlon")
+    download.add_argument("task", metavar="TASK", help="such as Task04_Hippocampus")
+    download.add_argument("folder", type=Path, metavar="FOLDER", help="the task becomes a folder in it")
+    download.set_defaults(command=_download)
 
     _add_experiment(commands)
 
@@ -81,7 +69,46 @@ def main() -> None:
         parser.error("an experiment needs the cases it trains on: --data FOLDER, or --list to look only")
     if options.command is _benchmark and options.engine and (options.cases or options.repeats or options.device):
         parser.error("--engine goes with --json alone")
-    options.command(options)
+    try:
+        options.command(options)
+    except SegmentationError as error:
+        parser.exit(error.exit_code, f"error: {error}\n")
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure a bundle on a folder of labelled cases")
+    evaluate.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
+    evaluate.add_argument(
+        "--data", type=Path, required=True, help="labelled cases in any layout that training/README.md describes"
+    )
+    evaluate.add_argument("--split", help="only the cases of this split")
+    evaluate.add_argument("--splits", type=Path, metavar="CSV", help="which case is of which split (case, split)")
+    evaluate.add_argument(
+        "--scales", type=_scales, default=(1.0,), help="magnify cases by these factors, e.g. 0.5,1,2 (default: 1)"
+    )
+    evaluate.add_argument(
+        "--scale-axis",
+        type=_scale_axis,
+        metavar="FIRST,RATIO,COUNT",
+        help="run the network on other scales than its card's",
+    )
+    evaluate.add_argument(
+        "--classes", type=_values, nargs="+", metavar="1,4", help="for each label the values in the files that mean it"
+    )
+    evaluate.add_argument("--background", type=_values, metavar="0,2", help="the values that mean none of the labels")
+    evaluate.add_argument(
+        "--absent-is-unlabelled",
+        action=argparse.BooleanOptionalAction,
+        help="leave a label out of the means where a case has none of it",
+    )
+    evaluate.add_argument(
+        "--native-voxels",
+        action=argparse.BooleanOptionalAction,
+        help="show voxels of any size as if they had the card's spacing",
+    )
+    evaluate.add_argument("--cases", type=Path, metavar="CSV", help="also write every case, scale and label here")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    evaluate.set_defaults(command=_evaluate)
 
 
 def _add_experiment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -113,6 +140,10 @@ def _scale_axis(text: str) -> Any:
     return ScaleAxis(float(first), float(ratio), int(count))
 
 
+def _values(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.split(",")))
 
@@ -135,8 +166,10 @@ def _fit(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from .evaluate import evaluate
 
+    names = ("splits", "classes", "background", "absent_is_unlabelled", "native_voxels")
+    settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     figures = evaluate(
-        options.bundle, options.data, options.split, options.scales, options.scale_axis, options.native_voxels
+        options.bundle, options.data, options.split, options.scales, options.scale_axis, settings, options.cases
     )
     _print_figures(figures, options.json)
 
@@ -161,6 +194,12 @@ def _figures(options: argparse.Namespace) -> None:
     from .figures import draw_all
 
     print(*draw_all(options.records, options.out), sep="\n")
+
+
+def _download(options: argparse.Namespace) -> None:
+    from .download import download
+
+    print(f"fetched: {download(options.task, options.folder)}")
 
 
 def _equivariance(options: argparse.Namespace) -> None:

@@ -1,11 +1,13 @@
 """Labelled cases on disk: which images and labels belong together, and which are for training.
 
-A folder is read by what lies in it; each layout is a function here.
+A folder is read by what lies in it; each layout is a function here. Whether the files are any good, `checks.py` says.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from ScaleEquivSegLib.bundles import Channel
-from ScaleEquivSegLib.cases import read_cases
+from ScaleEquivSegLib.cases import IMAGE_ENDINGS, Case, by_name, read_cases, stem
+from ScaleEquivSegLib.errors import BadCaseList
 
-ENDINGS = (".nrrd", ".nii.gz", ".nii", ".mha", ".seg.nrrd")
+LABEL_ENDINGS = (*IMAGE_ENDINGS, ".seg.nrrd")
 TRAIN, VALIDATION = "train", "val"
+BRATS_LABELS = ("_seg", "-seg")
+LIST = "cases.csv"
 
 
 @dataclass(frozen=True)
@@ -25,35 +30,155 @@ class LabelledCase:
 
     name: str
     images: tuple[Path, ...]
+    """Empty if there are none."""
     labels: Path
+    """Where they should be, if there are none."""
     split: str = ""
+    frames: tuple[int, ...] = ()
+    """Where the images are 4D files: the frame that each channel is."""
 
 
-class BadData(ValueError):
+class BadData(BadCaseList):
     """Labelled cases that cannot be used; the message lists every reason."""
 
-
-def find_cases(folder: Path, channels: Sequence[Channel]) -> list[LabelledCase]:
-    """The cases of a folder in any known layout."""
-    return _images_and_labels(folder, channels)
+    def __init__(self, source: Path, problems: Sequence[str]) -> None:
+        super().__init__("\n  ".join([f"{source} cannot be used as labelled cases:", *problems]))
 
 
-def with_splits(cases: Sequence[LabelledCase], validation: float) -> list[LabelledCase]:
-    """The cases with a split for each: where the data name none, a share drawn once and for all is for validation."""
-    if any(case.split for case in cases):
+def find_cases(source: Path, channels: Sequence[Channel], listed: Path | None = None) -> list[LabelledCase]:
+    """The cases of a folder in any known layout, or of a table of paths.
+
+    A table `listed`, or else the folder's own cases.csv, says by the columns `case` and `split` which of them to take.
+    """
+    try:
+        cases = _in_layout(source, channels)
+        if listed is None and (source / LIST).is_file():
+            listed = source / LIST
+        return cases if listed is None else _as_listed(cases, listed, source)
+    except OSError as error:
+        raise BadData(source, [f"{error.filename} cannot be read: {error.strerror}."]) from error
+
+
+def with_splits(cases: Sequence[LabelledCase], share: float) -> list[LabelledCase]:
+    """The cases with one to validate on among them: if the data name none, a share of those for training, drawn once
+    and for all. Cases of data that name no split at all are for training."""
+    if not any(case.split for case in cases):
+        cases = [replace(case, split=TRAIN) for case in cases]
+    if any(case.split == VALIDATION for case in cases):
         return list(cases)
-    order = np.random.default_rng(0).permutation(len(cases))
-    held_out = set(order[: round(validation * len(cases))].tolist())
-    return [replace(case, split=VALIDATION if n in held_out else TRAIN) for n, case in enumerate(cases)]
+    training = [n for n, case in enumerate(cases) if case.split == TRAIN]
+    drawn = np.random.default_rng(0).permutation(len(training))[: round(share * len(training))]
+    held_out = {training[n] for n in drawn}
+    return [replace(case, split=VALIDATION) if n in held_out else case for n, case in enumerate(cases)]
 
 
-def _images_and_labels(folder: Path, channels: Sequence[Channel]) -> list[LabelledCase]:
-    """`images/`, `labels/` and `cases.csv` with the columns `case` and `split`."""
-    with (folder / "cases.csv").open(newline="", encoding="utf-8-sig") as stream:
-        splits = {row["case"]: row["split"] for row in csv.DictReader(stream)}
-    images = {case.name: case.images for case in read_cases(folder / "images", channels).cases}
-    return [LabelledCase(name, images[name], _file(folder / "labels", name), split) for name, split in splits.items()]
+# Layouts
 
 
-def _file(folder: Path, name: str) -> Path:
-    return next((path for ending in ENDINGS if (path := folder / f"{name}{ending}").exists()), folder / f"{name}.nrrd")
+def _in_layout(source: Path, channels: Sequence[Channel]) -> list[LabelledCase]:
+    if source.is_file():
+        return _table_of_paths(source, channels)
+    if (source / "dataset.json").is_file():
+        return _decathlon(source, channels)
+    if (source / "images").is_dir() and (source / "labels").is_dir():
+        cases = read_cases(source / "images", channels).cases
+        return [LabelledCase(case.name, case.images, _labels(source / "labels", case.name)) for case in cases]
+    if holders := _folders_of_cases(source):
+        return [_brats_case(holder, case) for holder in holders for case in read_cases(holder, channels).cases]
+    raise BadData(
+        source,
+        [
+            "there is neither dataset.json (Medical Segmentation Decathlon), nor images/ and labels/, nor a folder for "
+            "each case with its labels in *_seg (BraTS); and it is no CSV of paths."
+            if source.is_dir()
+            else "it does not exist."
+        ],
+    )
+
+
+def _table_of_paths(source: Path, channels: Sequence[Channel]) -> list[LabelledCase]:
+    """The columns of `read_cases`, `labels` and, if there is one, `split`; paths start at the table's folder."""
+    cases, rows = read_cases(source, channels).cases, _rows(source)
+    if "labels" not in rows[0]:
+        raise BadData(source, ["it has no column 'labels'."])
+    if unlabelled := [case.name for case, row in zip(cases, rows, strict=True) if not row["labels"]]:
+        raise BadData(source, [f"case {name}: it names no labels." for name in unlabelled])
+    return [
+        LabelledCase(case.name, case.images, source.parent / row["labels"], row.get("split", ""))
+        for case, row in zip(cases, rows, strict=True)
+    ]
+
+
+def _decathlon(source: Path, channels: Sequence[Channel]) -> list[LabelledCase]:
+    """dataset.json lists the pairs of files; of several channels each is a frame of a 4D file, in its own order."""
+    try:
+        description = json.loads((source / "dataset.json").read_text(encoding="utf-8-sig"))
+        pairs = [(source / entry["image"], source / entry["label"]) for entry in description["training"]]
+        modality = description["modality"]
+        modalities = [str(modality[key]) for key in sorted(modality, key=int)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"dataset.json is none of the Decathlon ({type(error).__name__}: {error})."
+        raise BadData(source, [reason]) from error
+    frames = _frames(source, modalities, channels) if len(modalities) > 1 else ()
+    return [
+        LabelledCase(stem(image), (image,) * len(channels), labels, frames=frames)
+        for image, labels in pairs
+        if not image.name.startswith("._")  # what macOS leaves in archives
+    ]
+
+
+def _frames(source: Path, modalities: Sequence[str], channels: Sequence[Channel]) -> tuple[int, ...]:
+    """Which modality each channel is, by its name or the card's patterns."""
+    candidates = by_name([Path(modality) for modality in modalities], channels)
+    if unclear := [name for name, found in candidates.items() if len(found) != 1]:
+        known = ", ".join(modalities)
+        raise BadData(
+            source,
+            [
+                f"which modality of dataset.json ({known}) is {name} is not clear: {len(candidates[name])} of them fit "
+                "its name and patterns in the card; change the patterns."
+                for name in unclear
+            ],
+        )
+    return tuple(modalities.index(str(candidates[channel.name][0])) for channel in channels)
+
+
+def _folders_of_cases(source: Path) -> list[Path]:
+    """Folders whose sub-folders hold labels as BraTS names them: the source, or those directly inside it."""
+    labels = [path for pattern in ("*/*.nii*", "*/*/*.nii*") for path in source.glob(pattern)]
+    return sorted({path.parent.parent for path in labels if stem(path).endswith(BRATS_LABELS)})
+
+
+def _brats_case(holder: Path, case: Case) -> LabelledCase:
+    folder = holder / case.name
+    found = sorted(path for path in folder.glob("*.nii*") if stem(path).endswith(BRATS_LABELS))
+    return LabelledCase(case.name, case.images, found[0] if found else folder / f"{case.name}_seg.nii.gz")
+
+
+# Files and tables
+
+
+def _labels(folder: Path, name: str) -> Path:
+    paths = [folder / f"{name}{ending}" for ending in LABEL_ENDINGS]
+    return next((path for path in paths if path.exists()), folder / f"{name}.nrrd")
+
+
+def _as_listed(cases: Sequence[LabelledCase], listed: Path, source: Path) -> list[LabelledCase]:
+    """A case for every row of a table, whether the folder has it or not."""
+    rows = _rows(listed)
+    if not rows or "case" not in rows[0]:
+        raise BadData(listed, ["it has no column 'case', or no row."])
+    found = {case.name: case for case in cases}
+    missing = LabelledCase("", (), source)
+    return [replace(found.get(row["case"], missing), name=row["case"], split=row.get("split", "")) for row in rows]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV that are not empty, by their headings in lower case."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadData(path, ["it is no UTF-8 text; save it as CSV in UTF-8."]) from error
+    rows = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in text.partition("\n")[0] else ",", restval="")
+    cells = [{(key or "").strip().casefold(): str(cell).strip() for key, cell in row.items()} for row in rows]
+    return [row for row in cells if any(row.values())]

@@ -121,8 +121,9 @@ def _made(run: Run, places: Places, folder: Path) -> Record:
     cases = _training_cases(config)
     trained = _trained(run, config, folder)
     here, started = session(), time.monotonic()
-    bundle, axis, test = folder / "bundle", run.variant.scale_axis, run.experiment
-    rows = measured_rows(bundle, places.data, test.split, test.scales, axis, run.variant.native_voxels)
+    bundle, test, variant = folder / "bundle", run.experiment, run.variant
+    labelled = {"splits": _cases_of(config).splits, "native_voxels": variant.native_voxels}
+    rows = measured_rows(bundle, places.data, test.split, test.scales, variant.scale_axis, labelled)
     names, figures = arranged(rows)
     return Record(
         experiment=run.experiment.name,
@@ -146,14 +147,18 @@ def _made(run: Run, places: Places, folder: Path) -> Record:
 
 def _training_cases(config: Config) -> int:
     """On how many cases the run trains; an error if there are fewer than it asks for."""
-    data = config.data
-    assert isinstance(data, CaseData)
+    data = _cases_of(config)
     assert data.folder is not None
-    found = find_cases(data.folder, Task.from_card(read_card_text(config.card)).inputs)
+    found = find_cases(data.folder, Task.from_card(read_card_text(config.card)).inputs, data.splits)
     there = sum(case.split == TRAIN for case in with_splits(found, data.validation))
     if there < data.train:
         raise ValueError(f"{data.folder} has {there} cases to train on, not {data.train}")
     return data.train or there
+
+
+def _cases_of(config: Config) -> CaseData:
+    assert isinstance(config.data, CaseData)
+    return config.data
 
 
 def _trained(run: Run, config: Config, folder: Path) -> list[Session]:

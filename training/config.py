@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
@@ -41,8 +41,11 @@ class CaseData:
     """A folder, or a table of paths. No configuration knows where it is: `data.folder=...` on the command line."""
     train: int = 0
     """Train on so many cases, drawn by the seed; 0 for all."""
+    splits: Path | None = None
+    """A table with the columns `case` and `split`, if the data name no splits or others than wanted. Its path is
+    relative to the configuration, as that of the card is."""
     validation: float = 0.15
-    """The share of cases to validate on, where the data name no split."""
+    """The share of the cases for training to validate on instead, where the data name none for that."""
     classes: tuple[tuple[int, ...], ...] = ()
     """For each label of the card the values in the files that mean it; the card's own values if none are given."""
     background: tuple[int, ...] = (0,)
@@ -107,7 +110,10 @@ class Config:
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file; each override `fit.steps=10` replaces one value. The card's path is relative to the file."""
     config = typed(Config, read_settings(path, overrides))
-    return replace(config, card=path.parent / config.card)
+    data = config.data
+    if isinstance(data, CaseData) and data.splits:
+        data = replace(data, splits=path.parent / data.splits)
+    return replace(config, card=path.parent / config.card, data=data)
 
 
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -129,6 +135,12 @@ def typed(kind: type[T], values: Any) -> T:
     """Nested dictionaries, as YAML gives them, as a dataclass."""
     made: T = _dataclass(kind, values, "")
     return made
+
+
+def labelling(values: Mapping[str, Any]) -> CaseData:
+    """What the values in label files mean, of a bundle's record of its training data."""
+    known = ("classes", "background", "absent_is_unlabelled")
+    return typed(CaseData, {key: values[key] for key in known if key in values})
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

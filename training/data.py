@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .augmentation import Augmenter, Sample
 from .cases import TRAIN, VALIDATION, find_cases, with_splits
+from .checks import check_cases
 from .config import Config, FitConfig, PhantomData
 from .preparation import Example, Task, phantom_examples, read_example
 
@@ -24,7 +25,8 @@ def examples(config: Config, task: Task) -> tuple[list[Example], list[Example]]:
         )
     if data.folder is None:
         raise ValueError("name the folder of the cases: data.folder=FOLDER")
-    cases = with_splits(find_cases(data.folder, task.inputs), data.validation)
+    cases = with_splits(find_cases(data.folder, task.inputs, data.splits), data.validation)
+    check_cases(cases, data, task, (TRAIN, VALIDATION))
     training = [case for case in cases if case.split == TRAIN]
     if data.train:
         order = np.random.default_rng(config.fit.seed).permutation(len(training))

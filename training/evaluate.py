@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ScaleEquivSegLib.bundles import read_bundle
+from ScaleEquivSegLib.bundles import Bundle, read_bundle
 from ScaleEquivSegLib.comparison import compare_classes, mean_hd95
+from ScaleEquivSegLib.errors import OutputExists
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.networks import UNet
 from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Model, load_model, segment
-from ScaleEquivSegLib.volume import Volume, read_volume
+from ScaleEquivSegLib.volume import Volume, read_volume, resample
+from ScaleEquivSegLib.whole_files import write_csv
 
-from .preparation import in_native_voxels
-
-
-def evaluate(
-    bundle_folder: Path,
-    data: Path,
-    split: str | None,
-    scales: Sequence[float] = (1.0,),
-    scale_axis: ScaleAxis | None = None,
-    native_voxels: bool = False,
-) -> dict[str, float]:
-    """Mean Dice and HD95 per label and over all, over the cases of a folder with images/, labels/ and cases.csv."""
-    rows = measured_rows(bundle_folder, data, split, scales, scale_axis, native_voxels)
-    return {"cases": float(len({row.case for row in rows})), **summary(rows)}
+from .cases import BadData, LabelledCase, find_cases
+from .checks import check_cases
+from .config import CaseData, labelling
+from .preparation import Task, as_classes, in_native_voxels, unlabelled_classes
+from .reading import read_channels
 
 
 @dataclass(frozen=True)
 class Row:
-    """How well one class of a case was found at a scale."""
+    """How well one class of a case was found at a scale: NaN if nobody had looked for it in the case."""
 
     case: str
     scale: float
@@ -44,61 +38,108 @@ class Row:
     hd95: float
 
 
+def evaluate(
+    bundle_folder: Path,
+    data: Path,
+    split: str | None = None,
+    scales: Sequence[float] = (1.0,),
+    scale_axis: ScaleAxis | None = None,
+    settings: Mapping[str, Any] | None = None,
+    table: Path | None = None,
+) -> dict[str, float]:
+    """Mean Dice and HD95 per label and over all, over labelled cases in any layout; of every case into a table, too.
+
+    What the values of the label files mean is taken from the bundle's card, where it says so; settings of `CaseData`
+    say otherwise.
+    """
+    if table and table.exists():
+        raise OutputExists(f"{table} exists; remove it, or name another file.")
+    rows = measured_rows(bundle_folder, data, split, scales, scale_axis, settings)
+    if table:
+        cells = ([("" if value != value else value) for value in astuple(row)] for row in rows)
+        write_csv([[field.name for field in fields(Row)], *cells], table)
+    return {"cases": float(len({row.case for row in rows})), **summary(rows)}
+
+
 def measured_rows(
     bundle_folder: Path,
     data: Path,
-    split: str | None,
+    split: str | None = None,
     scales: Sequence[float] = (1.0,),
     scale_axis: ScaleAxis | None = None,
-    native_voxels: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Row]:
-    """Every case at every scale.
+    """Every class of every case at every scale.
 
-    At every scale image and labels are magnified alike and measured on the magnified grid, so distances grow with it.
-    In native voxels the network is shown the voxels of the files as if they had the card's spacing.
+    At every scale images and labels are magnified alike and measured on the magnified grid, so distances grow with it.
+    That grid is in true millimetres even where the network is shown native voxels.
     """
-    model = load_model(read_bundle(bundle_folder))
+    bundle = read_bundle(bundle_folder)
+    model = load_model(bundle)
     if scale_axis:
         if not isinstance(model.network, UNet):
-            raise ValueError(f"{model.bundle.name} has no scale axis that could be exchanged")
+            raise ValueError(f"{bundle.name} has no scale axis that could be exchanged")
         model.network.axis = scale_axis
-    rows: list[Row] = []
-    for name, image, label in _cases(data, split):
-        volume, wanted = read_volume(image), read_volume(label)
-        for scale in scales:
-            rows += _measure(model, name, volume, wanted, scale, native_voxels)
-    if not rows:
-        raise ValueError(f"{data} has no case{f' of split {split!r}' if split else ''}")
-    return rows
+    meant = replace(labelling(bundle.card["training"].get("data", {})), folder=data, **(settings or {}))
+    return [row for case in _cases(bundle, meant, data, split) for row in _measured(model, case, meant, scales)]
 
 
-def _measure(
-    model: Model, case: str, volume: Volume, wanted: Volume, scale: float, native_voxels: bool
-) -> Iterator[Row]:
-    labels = model.bundle.labels
-    image = magnified(volume, scale)
-    shown = in_native_voxels([image], model.bundle) if native_voxels else [image]
-    found = Volume(segment(shown, model).labels.array, image.geometry)
-    reference = magnified_labels(wanted, scale, len(labels))
-    for name, of_class in compare_classes(found, reference, {label.value: label.name for label in labels}).items():
-        yield Row(case, scale, name, of_class.dice, mean_hd95([of_class.hd95], found.geometry))
+def _cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None) -> list[LabelledCase]:
+    cases = find_cases(data, bundle.inputs, meant.splits)
+    chosen = [case for case in cases if split is None or case.split == split]
+    if not chosen:
+        known = ", ".join(sorted({case.split for case in cases if case.split})) or "none"
+        raise BadData(data, [f"it has no case{f' of split {split!r}; its splits: {known}' if split else ''}."])
+    check_cases(chosen, meant, Task.from_card(bundle.card))
+    return chosen
+
+
+def _measured(model: Model, case: LabelledCase, meant: CaseData, scales: Sequence[float]) -> Iterator[Row]:
+    task = Task.from_card(model.bundle.card)
+    channels = read_channels(case)
+    labels = as_classes(read_volume(case.labels), meant, task)
+    unlabelled = unlabelled_classes(labels, meant, task)
+    names = {label.value: label.name for label in task.labels}
+    for scale in scales:
+        images = _magnified(channels, scale)
+        shown = in_native_voxels(images, task) if meant.native_voxels else images
+        found = Volume(segment(shown, model).labels.array, images[0].geometry)
+        wanted = magnified_labels(labels, scale, len(names))
+        looked_for = {value: name for value, name in names.items() if value not in unlabelled}
+        measured = compare_classes(found, wanted, looked_for)
+        for name in names.values():
+            if name in measured:
+                distance = mean_hd95([measured[name].hd95], found.geometry)
+                yield Row(case.name, scale, name, measured[name].dice, distance)
+            else:
+                yield Row(case.name, scale, name, math.nan, math.nan)
+
+
+def _magnified(channels: Sequence[Volume], scale: float) -> list[Volume]:
+    """All channels magnified about the centre of the first."""
+    if scale == 1:
+        return list(channels)
+    return [magnified(resample(channel, channels[0].geometry), scale) for channel in channels]
 
 
 def summary(rows: Sequence[Row]) -> dict[str, float]:
-    """Means over cases, of each class and over classes, at each scale."""
+    """Means over cases, of each class and over classes, at each scale; a class that no case was measured for is left
+    out."""
     figures: dict[str, float] = {}
     for scale in dict.fromkeys(row.scale for row in rows):
-        at_scale = [row for row in rows if row.scale == scale]
-        figures |= {f"{key}@{scale:g}": value for key, value in _summary_of_scale(at_scale).items()}
+        at_scale = [row for row in rows if row.scale == scale and not math.isnan(row.dice)]
+        figures |= {f"{key}@{scale:g}": value for key, value in _summary_at_scale(at_scale).items()}
     return figures
 
 
-def _summary_of_scale(rows: Sequence[Row]) -> dict[str, float]:
-    dice = _means([(row.label, row.dice) for row in rows])
-    hd95 = _means([(row.label, row.hd95) for row in rows])
+def _summary_at_scale(rows: Sequence[Row]) -> dict[str, float]:
+    if not rows:
+        return {}
+    dice = _means((row.label, row.dice) for row in rows)
+    hd95 = _means((row.label, row.hd95) for row in rows)
     return {
         "dice.mean": float(np.mean(list(dice.values()))),
-        "dice.worst_case": min(_means([(row.case, row.dice) for row in rows]).values()),
+        "dice.worst_case": min(_means((row.case, row.dice) for row in rows).values()),
         **{f"dice.{name}": value for name, value in dice.items()},
         "hd95.mean": float(np.mean(list(hd95.values()))),
         **{f"hd95.{name}": value for name, value in hd95.items()},
@@ -110,17 +151,3 @@ def _means(entries: Iterable[tuple[str, float]]) -> dict[str, float]:
     for key, value in entries:
         values.setdefault(key, []).append(value)
     return {key: float(np.mean(of_key)) for key, of_key in values.items()}
-
-
-def _cases(data: Path, split: str | None) -> Iterator[tuple[str, Path, Path]]:
-    with (data / "cases.csv").open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            if split is None or row["split"] == split:
-                yield row["case"], _file(data / "images", row["case"]), _file(data / "labels", row["case"])
-
-
-def _file(folder: Path, case: str) -> Path:
-    for ending in (".nrrd", ".nii.gz"):
-        if (folder / f"{case}{ending}").exists():
-            return folder / f"{case}{ending}"
-    raise FileNotFoundError(f"{folder} has no {case}.nrrd or {case}.nii.gz")

@@ -14,10 +14,11 @@ from ScaleEquivSegLib.bundles import Channel, Label
 from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.segmentation import Preparation, working_image
-from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, read_image, read_volume, resample
+from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, read_volume, resample
 
 from .cases import LabelledCase
 from .config import CaseData, PhantomData
+from .reading import read_channels
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,19 @@ def phantom_examples(count: int, first_seed: int, data: PhantomData, task: Task)
 
 def read_example(case: LabelledCase, data: CaseData, task: Task) -> Example:
     """Read a case and its labels."""
-    channels = [read_image(path) for path in case.images]
+    channels = read_channels(case)
     labels = as_classes(read_volume(case.labels), data, task)
     if data.native_voxels:
         *channels, labels = in_native_voxels([*channels, labels], task)
+    return prepare(case.name, channels, labels, task, unlabelled_classes(labels, data, task))
+
+
+def unlabelled_classes(labels: Volume, data: CaseData, task: Task) -> tuple[int, ...]:
+    """The classes that nobody looked for in a case."""
+    if not data.absent_is_unlabelled:
+        return ()
     present = set(np.unique(labels.array).tolist())
-    absent = [label.value for label in task.labels if label.value not in present]
-    return prepare(case.name, channels, labels, task, tuple(absent) if data.absent_is_unlabelled else ())
+    return tuple(label.value for label in task.labels if label.value not in present)
 
 
 def as_classes(labels: Volume, data: CaseData, task: Task) -> Volume:

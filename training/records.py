@@ -106,12 +106,15 @@ def arranged(measured: Sequence[Row]) -> tuple[list[str], list[dict[str, Any]]]:
     rows = []
     for scale, label in dict.fromkeys((row.scale, row.label) for row in measured):
         of_cases = [found.get((scale, label, case)) for case in cases]
-        figures = {
-            metric: [None if row is None else round(getattr(row, metric), 4) for row in of_cases]
-            for metric in ("dice", "hd95")
-        }
+        figures = {metric: [_rounded(row, metric) for row in of_cases] for metric in ("dice", "hd95")}
         rows.append({"scale": scale, "label": label, **figures})
     return cases, rows
+
+
+def _rounded(row: Row | None, metric: str) -> float | None:
+    """Nothing for a class that nobody looked for in a case."""
+    value = getattr(row, metric, math.nan)
+    return None if math.isnan(value) else round(value, 4)
 
 
 def as_json(value: Any) -> Any:

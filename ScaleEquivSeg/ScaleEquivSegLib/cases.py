@@ -100,11 +100,11 @@ def _case_of(entry: Path, channels: Sequence[Channel]) -> tuple[str, Candidates]
     """The case that a file or folder belongs to, and what it holds of it: nothing if it is no image."""
     if _is_image(entry):
         if len(channels) == 1:
-            return _stem(entry), {channels[0].name: [entry]}
-        name, channel = _split(_stem(entry), channels)
+            return stem(entry), {channels[0].name: [entry]}
+        name, channel = _split(stem(entry), channels)
         return name, {channel: [entry]} if channel else {}
     if entry.is_dir():
-        return entry.name, _by_name([path for path in _visible(entry) if _is_image(path)], channels)
+        return entry.name, by_name([path for path in _visible(entry) if _is_image(path)], channels)
     return "", {}
 
 
@@ -125,7 +125,7 @@ def _is_dicom(path: Path) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
     ending = next((e for e in IMAGE_ENDINGS if path.name.lower().endswith(e) and not path.is_dir()), "")
     return path.name[: len(path.name) - len(ending)]
 
@@ -138,17 +138,17 @@ def _split(stem: str, channels: Sequence[Channel]) -> tuple[str, str]:
     return stem, ""
 
 
-def _by_name(images: Sequence[Path], channels: Sequence[Channel]) -> Candidates:
+def by_name(images: Sequence[Path], channels: Sequence[Channel]) -> Candidates:
     """Which images of one case may be which channel: by the ending of their names, the rest by the card's patterns."""
     candidates: Candidates = {channel.name: [] for channel in channels}
     rest: list[Path] = []
     for image in images:
-        _, name = _split(f"_{_stem(image)}", channels)
+        _, name = _split(f"_{stem(image)}", channels)
         candidates.get(name, rest).append(image)
     open_channels = [channel for channel in channels if not candidates[channel.name]]
     for channel in open_channels:
         patterns = [pattern.lower() for pattern in channel.patterns]
-        candidates[channel.name] = [i for i in rest if any(fnmatchcase(_stem(i).lower(), p) for p in patterns)]
+        candidates[channel.name] = [i for i in rest if any(fnmatchcase(stem(i).lower(), p) for p in patterns)]
     _take_what_is_certain(candidates)
     return candidates
 

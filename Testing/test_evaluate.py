@@ -1,0 +1,269 @@
+"""Bundles are measured on labelled cases of any layout; what nobody looked for in a case does not count."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shutil
+import sys
+import tarfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from ScaleEquivSegLib.bundles import read_bundle
+from ScaleEquivSegLib.cli import main as command_line
+from ScaleEquivSegLib.errors import BadCaseList, BadRequest, OutputExists, UnwritableOutput
+from ScaleEquivSegLib.networks import build_network
+from ScaleEquivSegLib.volume import Volume, make_geometry, read_volume, write_volume
+from training import download as downloading
+from training import evaluate as evaluating
+from training.__main__ import main
+from training.cases import BadData
+from training.config import CaseData, load_config
+from training.download import download
+from training.evaluate import Row, evaluate, measured_rows, summary
+from training.export import export_bundle
+
+CONFIGS = Path(__file__).parents[1] / "training" / "configs"
+CASES = ["phantom_000000", "phantom_000001"]
+CONTRASTS = ("t1", "t1ce", "t2", "flair")
+
+
+def bundle(folder: Path, config_name: str = "phantom_unet", data: CaseData | None = None) -> Path:
+    """A bundle of a small network that has not been trained."""
+    config = load_config(CONFIGS / f"{config_name}.yaml", ["network.arguments={channels: [2, 2]}"])
+    channels = 4 if "4" in config_name else 1
+    network = build_network("unet", {"in_channels": channels, "classes": 3, "channels": [2, 2]})
+    export_bundle(network, replace(config, data=data) if data else config, "test", {}, folder)
+    return folder
+
+
+def write_case(folder: Path, name: str, labels: Sequence[int], grid: Any = None) -> None:
+    """A case whose image is a hundred times its labels."""
+    grid = grid or make_geometry((6, 8, 10), (1, 1, 1), np.eye(3), (0, 0, 0))
+    array = np.resize(np.repeat(np.array(labels, np.int16), 48), grid.shape)
+    for kind, values in (("images", 100 * array), ("labels", array)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        write_volume(Volume(values, grid), folder / kind / f"{name}.nrrd")
+
+
+@pytest.fixture
+def sharp_eyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network finds a class in every voxel that is at least a hundred times its value, whatever its weights."""
+
+    def segment(channels: Sequence[Volume], model: object) -> SimpleNamespace:
+        found = np.clip(np.rint(channels[0].array / 100), 0, 2).astype(np.uint8)
+        return SimpleNamespace(labels=Volume(found, channels[0].geometry))
+
+    monkeypatch.setattr(evaluating, "segment", segment)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
+    main()
+
+
+def test_the_same_cases_in_every_layout_give_the_same_figures(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert command_line(["phantom", str(data), "--count", "2", "--channels", "4", "--size", "20", "20", "20"]) == 0
+    for name in CASES:
+        folder = tmp_path / "brats" / name
+        folder.mkdir(parents=True)
+        for contrast in CONTRASTS:
+            write_volume(read_volume(data / "images" / f"{name}_{contrast}.nrrd"), folder / f"{name}_{contrast}.nii.gz")
+        write_volume(read_volume(data / "labels" / f"{name}.nrrd"), folder / f"{name}_seg.nii.gz")
+    decathlon = tmp_path / "decathlon"
+    (decathlon / "imagesTr").mkdir(parents=True)
+    for name in CASES:
+        frames = [sitk.ReadImage(os.fspath(data / "images" / f"{name}_{c}.nrrd")) for c in reversed(CONTRASTS)]
+        sitk.WriteImage(sitk.JoinSeries(frames), os.fspath(decathlon / "imagesTr" / f"{name}.nii.gz"))
+    pairs = [{"image": f"imagesTr/{n}.nii.gz", "label": f"../brats/{n}/{n}_seg.nii.gz"} for n in CASES]
+    described = {"modality": dict(enumerate(["FLAIR", "T2w", "t1gd", "T1w"])), "training": pairs}
+    (decathlon / "dataset.json").write_text(json.dumps(described))
+    heading = ",".join(["case", *CONTRASTS, "labels"])
+    rows = [",".join([n, *(f"data/images/{n}_{c}.nrrd" for c in CONTRASTS), f"data/labels/{n}.nrrd"]) for n in CASES]
+    (tmp_path / "mine.csv").write_text("\n".join([heading, *rows]))
+
+    small = bundle(tmp_path / "bundle", "phantom4_unet")
+    figures = [evaluate(small, path) for path in (data, tmp_path / "brats", decathlon, tmp_path / "mine.csv")]
+    assert figures[0]["cases"] == 2
+    assert {"dice.mean@1", "dice.Head@1", "dice.Body@1", "hd95.mean@1", "hd95.Head@1"} <= set(figures[0])
+    assert figures[1:] == 3 * figures[:1]
+
+
+def test_a_label_that_was_not_contoured_in_a_case_counts_in_no_mean(tmp_path: Path, sharp_eyed: None) -> None:
+    write_case(tmp_path / "data", "both", [0, 1, 2])
+    write_case(tmp_path / "data", "head", [0, 1, 1])
+    # In the third the head is found nowhere.
+    write_case(tmp_path / "data", "missed", [0, 0, 1])
+    blank = read_volume(tmp_path / "data" / "images" / "missed.nrrd")
+    write_volume(Volume(np.zeros_like(blank.array), blank.geometry), tmp_path / "data" / "images" / "missed.nrrd")
+    small, table = bundle(tmp_path / "bundle"), tmp_path / "cases.csv"
+
+    everything = evaluate(small, tmp_path / "data")
+    assert everything["dice.Head@1"] == pytest.approx(2 / 3)
+    assert everything["dice.Body@1"] == 1  # where nothing is wanted and nothing found, both agree
+    assert everything["hd95.Body@1"] == 0
+    contoured = evaluate(small, tmp_path / "data", settings={"absent_is_unlabelled": True}, table=table)
+    assert contoured["dice.Head@1"] == pytest.approx(2 / 3)
+    assert contoured["dice.mean@1"] == pytest.approx((2 / 3 + 1) / 2)
+    assert contoured["dice.worst_case@1"] == 0
+
+    with table.open(newline="") as stream:
+        rows = {(row["case"], row["label"]): row for row in csv.DictReader(stream)}
+    assert len(rows) == 6
+    assert rows["both", "Body"] == {"case": "both", "scale": "1.0", "label": "Body", "dice": "1.0", "hd95": "0.0"}
+    assert rows["head", "Body"]["dice"] == rows["head", "Body"]["hd95"] == ""
+    # The distance of what was missed is the diagonal of the volume.
+    assert float(rows["missed", "Head"]["hd95"]) == pytest.approx(math.sqrt(6**2 + 8**2 + 10**2))
+    with pytest.raises(OutputExists):
+        evaluate(small, tmp_path / "data", table=table)
+
+
+def test_a_label_that_was_contoured_in_no_case_has_no_figure() -> None:
+    rows = [Row("a", 1.0, "Head", 0.5, 2.0), Row("a", 1.0, "Body", math.nan, math.nan)]
+    assert summary(rows) == {
+        "dice.mean@1": 0.5,
+        "dice.worst_case@1": 0.5,
+        "dice.Head@1": 0.5,
+        "hd95.mean@1": 2.0,
+        "hd95.Head@1": 2.0,
+    }
+    assert summary(rows[1:]) == {}
+
+
+def test_what_label_values_mean_is_taken_from_the_card_unless_something_else_is_said(
+    tmp_path: Path, sharp_eyed: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_case(tmp_path / "data", "a", [0, 1, 2])
+    labels = tmp_path / "data" / "labels" / "a.nrrd"
+    written = read_volume(labels)
+    write_volume(Volume(np.array([7, 4, 9], np.uint8)[written.array], written.geometry), labels)
+    plain = bundle(tmp_path / "plain")
+    trained = bundle(
+        tmp_path / "trained",
+        data=CaseData(Path("x"), classes=((4, 5), (9,)), background=(7,), absent_is_unlabelled=True),
+    )
+    with pytest.raises(BadData, match="has the values 4, 7, 9"):
+        evaluate(plain, tmp_path / "data")
+    assert evaluate(trained, tmp_path / "data")["dice.mean@1"] == 1
+    arguments = ["evaluate", "--bundle", plain, "--data", tmp_path / "data"]
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, *arguments)
+    assert end.value.code == BadCaseList.exit_code
+    assert "cannot be used as labelled cases" in capsys.readouterr().err
+    json_file = tmp_path / "figures.json"
+    run(monkeypatch, *arguments, "--classes", "4,5", "9", "--background", "7", "--json", json_file)
+    assert json.loads(json_file.read_text())["dice.mean@1"] == 1
+    swapped = evaluate(trained, tmp_path / "data", settings={"classes": ((9,), (4,))})
+    assert swapped["dice.mean@1"] == 0
+
+    # The card says that an absent label was not looked for; the command line may say that it was.
+    write_volume(Volume(np.where(written.array == 1, 4, 7).astype(np.uint8), written.geometry), labels)
+    run(monkeypatch, "evaluate", "--bundle", trained, "--data", tmp_path / "data", "--json", json_file)
+    assert "dice.Body@1" not in json.loads(json_file.read_text())
+    run(
+        monkeypatch,
+        *("evaluate", "--bundle", trained, "--data", tmp_path / "data", "--json", json_file),
+        "--no-absent-is-unlabelled",
+    )
+    assert json.loads(json_file.read_text())["dice.Body@1"] == 0
+
+
+def test_of_several_splits_one_is_measured_and_one_that_is_not_there_is_refused(
+    tmp_path: Path, sharp_eyed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        write_case(tmp_path / "data", name, [0, 1, 2])
+    small, json_file = bundle(tmp_path / "bundle"), tmp_path / "figures.json"
+    with pytest.raises(BadData, match="no case of split 'test'; its splits: none"):
+        evaluate(small, tmp_path / "data", "test")
+    assert evaluate(small, tmp_path / "data")["cases"] == 3
+    splits = tmp_path / "splits.csv"
+    splits.write_text("case,split\na,test\nb,test\nc,train\n")
+    arguments = ["evaluate", "--bundle", small, "--data", tmp_path / "data", "--split", "test", "--splits", splits]
+    run(monkeypatch, *arguments, "--json", json_file)
+    assert json.loads(json_file.read_text())["cases"] == 2
+
+
+def test_channels_on_other_grids_are_magnified_about_the_centre_of_the_first(tmp_path: Path) -> None:
+    first = make_geometry((8, 8, 8), (1, 1, 1), np.eye(3), (0, 0, 0))
+    second = make_geometry((8, 8, 8), (1, 1, 1), np.eye(3), (2, 0, 0))
+    ramps = [Volume(grid.to_ras(np.stack(np.mgrid[:8, :8, :8][::-1], -1))[..., 0], grid) for grid in (first, second)]
+    seen = evaluating._magnified(ramps, 2.0)
+    assert seen[1].geometry.agrees_with(seen[0].geometry)
+    # Where both have been scanned, both show the same place.
+    np.testing.assert_allclose(seen[1].array[:, :, 8:14], seen[0].array[:, :, 8:14], atol=1e-5)
+    unscaled = evaluating._magnified(ramps, 1.0)
+    assert unscaled[1] is ramps[1]
+
+
+# Downloads
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What MONAI would fetch is packed here instead; returns what was asked for."""
+    asked = []
+
+    def fetch(url: str, filepath: Path, output_dir: Path, hash_val: str, hash_type: str) -> None:
+        asked.append((url, hash_val))
+        name = filepath.name.removesuffix(".tar")
+        (tmp_path / "server" / name).mkdir(parents=True)
+        (tmp_path / "server" / name / "dataset.json").write_text("{}")
+        with tarfile.open(filepath, "w") as archive:
+            archive.add(tmp_path / "server" / name, name)
+        if len(asked) > 1:
+            raise RuntimeError("md5 check of downloaded file failed")
+        with tarfile.open(filepath) as archive:
+            archive.extractall(output_dir, filter="data")
+        assert hash_type == "md5"
+
+    monkeypatch.setattr(downloading, "download_and_extract", fetch)
+    return asked
+
+
+def test_a_task_of_the_decathlon_is_fetched_whole_with_its_checksum_or_not_at_all(
+    tmp_path: Path, server: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "download", "Task04_Hippocampus", tmp_path / "data")
+    assert capsys.readouterr().out == f"fetched: {tmp_path / 'data' / 'Task04_Hippocampus'}\n"
+    ((url, checksum),) = server
+    assert url.endswith("Task04_Hippocampus.tar")
+    assert checksum == "9d24dba78a72977dbd1d2e110310f31b"
+    assert [path.name for path in (tmp_path / "data").rglob("*")] == ["Task04_Hippocampus", "dataset.json"]
+
+    with pytest.raises(OutputExists, match="remove it to download it again"):
+        download("Task04_Hippocampus", tmp_path / "data")
+    with pytest.raises(BadRequest, match="Task04_Hippocampus"):
+        download("Task04", tmp_path / "data")
+    assert len(server) == 1
+
+    shutil.rmtree(tmp_path / "server")
+    with pytest.raises(UnwritableOutput, match="md5 check"):
+        download("Task02_Heart", tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["Task04_Hippocampus"]
+
+
+@pytest.mark.skipif("SCALEEQUIVSEG_DATA" not in os.environ, reason="SCALEEQUIVSEG_DATA does not name a folder of data")
+def test_a_real_case_of_four_channels_is_measured(tmp_path: Path) -> None:
+    folder = Path(os.environ["SCALEEQUIVSEG_DATA"]) / "ms_lesion"
+    splits = tmp_path / "splits.csv"
+    splits.write_text("case,split\nms07,test\n")
+    settings = {"splits": splits, "absent_is_unlabelled": True}
+    small = bundle(tmp_path / "bundle", "phantom4_unet")
+    assert read_bundle(small).task == "phantom-4ch"
+    rows = measured_rows(small, folder, "test", settings=settings)
+    assert [(row.case, row.label, math.isnan(row.dice)) for row in rows] == [
+        ("ms07", "Head", False),
+        ("ms07", "Body", True),
+    ]

@@ -1,0 +1,101 @@
+"""What is wrong with labelled cases: their names, splits, files, grids and values.
+All of it is told at once, before anything is computed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ScaleEquivSegLib.comparison import check_same_grid
+from ScaleEquivSegLib.errors import SegmentationError
+from ScaleEquivSegLib.volume import Volume, read_volume
+
+from .cases import TRAIN, BadData, LabelledCase
+from .config import CaseData
+from .preparation import Task, values_of_classes
+from .reading import grid_of
+
+VALUES_SHOWN = 10
+
+
+def check_cases(cases: Sequence[LabelledCase], data: CaseData, task: Task, splits: Sequence[str] = ()) -> None:
+    """Refuse cases that cannot be used. With splits, each must have a case, and only their files are looked at."""
+    problems = [*_meaning_problems(data, task), *_name_problems(cases), *_split_problems(cases, data, splits)]
+    used = [case for case in cases if not splits or case.split in splits]
+    for case in used:
+        problems += [f"case {case.name}: {problem}" for problem in _case_problems(case, data, task)]
+    if problems:
+        raise BadData(data.folder or Path(), problems)
+
+
+def _meaning_problems(data: CaseData, task: Task) -> Iterator[str]:
+    if data.classes and len(data.classes) != len(task.labels):
+        yield f"data.classes has {len(data.classes)} entries and the card {len(task.labels)} labels; give one for each."
+    values = [*(value for sources in values_of_classes(data, task) for value in sources), *data.background]
+    for value, times in Counter(values).items():
+        if times > 1:
+            yield f"data.classes and data.background have the value {value} {times} times; it can mean one thing only."
+
+
+def _name_problems(cases: Sequence[LabelledCase]) -> Iterator[str]:
+    same: dict[str, list[LabelledCase]] = {}
+    for case in cases:
+        same.setdefault(case.name, []).append(case)
+    for name, those in same.items():
+        if len(those) > 1:
+            splits = sorted({case.split for case in those if case.split})
+            where = f", in the splits {' and '.join(splits)}" if len(splits) > 1 else ""
+            yield f"case {name}: it is there {len(those)} times{where}."
+    owners: dict[str, set[str]] = {}
+    for case in cases:
+        for path in (*case.images, case.labels):
+            if path.exists():
+                owners.setdefault(os.path.realpath(path), set()).add(case.name)
+    for file, names in owners.items():
+        if len(names) > 1 and os.path.isfile(file):
+            yield f"cases {', '.join(sorted(names))}: they share the file {file}."
+
+
+def _split_problems(cases: Sequence[LabelledCase], data: CaseData, splits: Sequence[str]) -> Iterator[str]:
+    sizes = Counter(case.split for case in cases)
+    for split in splits:
+        if not sizes[split]:
+            known = ", ".join(f"{size} {name}" for name, size in sizes.items() if name) or "none"
+            yield f"it has no case for {split!r}; cases by split: {known}."
+    if any(sizes) and sizes[""]:
+        yield from (f"case {case.name}: it has no split, and others have." for case in cases if not case.split)
+    if TRAIN in splits and data.train > sizes[TRAIN]:
+        yield f"data.train asks for {data.train} cases, and there are {sizes[TRAIN]} to train on."
+
+
+def _case_problems(case: LabelledCase, data: CaseData, task: Task) -> Iterator[str]:
+    if not case.images:
+        yield "there are no images of this name."
+        return
+    missing = [path for path in dict.fromkeys((*case.images, case.labels)) if not path.exists()]
+    yield from (f"{path} does not exist." for path in missing)
+    if missing:
+        return
+    try:
+        grids = [grid_of(case, channel) for channel in range(len(case.images))]
+        labels = read_volume(case.labels)
+        drawn_on = Volume(np.broadcast_to(np.uint8(0), grids[0].shape), grids[0])
+        check_same_grid(drawn_on, labels, str(case.images[0]), str(case.labels))
+    except SegmentationError as error:
+        yield str(error)
+        return
+    yield from _unknown_values(case.labels, labels, data, task)
+
+
+def _unknown_values(path: Path, labels: Volume, data: CaseData, task: Task) -> Iterator[str]:
+    known = {*data.background, *(value for sources in values_of_classes(data, task) for value in sources)}
+    unknown = [value for value in np.unique(labels.array).tolist() if value not in known]
+    if unknown:
+        shown = ", ".join("NaN" if math.isnan(value) else f"{value:g}" for value in unknown[:VALUES_SHOWN])
+        more = f" and {len(unknown) - VALUES_SHOWN} more" if len(unknown) > VALUES_SHOWN else ""
+        yield f"{path} has the values {shown}{more}, which mean neither a class nor background; say which they mean."
