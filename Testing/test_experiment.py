@@ -156,10 +156,11 @@ def test_the_list_says_what_is_done_and_how_long_the_rest_will_take(
 def test_a_record_made_with_other_settings_is_not_taken_for_the_run(
     undisturbed: tuple[list[Run], Places], tmp_path: Path
 ) -> None:
-    _, places = undisturbed
+    runs, places = undisturbed
     changed = runs_of(read_experiment(experiment_file(tmp_path, base=BASE.replace("steps: 30", "steps: 32"))))
     with pytest.raises(OtherSettings, match="remove it"):
         done(changed[0], places.records)
+    assert not {run.training() for run in changed} & {run.training() for run in runs}
     assert next(overview(changed, places.records, places.runs)).startswith("other   unet_n1_s3")
     tested_otherwise = runs_of(read_experiment(experiment_file(tmp_path, TINY.replace("[0.8, 1]", "[0.8, 1, 2]"))))
     with pytest.raises(OtherSettings):
