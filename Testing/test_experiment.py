@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +131,24 @@ def test_what_is_done_is_not_done_again(undisturbed: tuple[list[Run], Places], m
     monkeypatch.setattr("training.conduct.fit", None)
     monkeypatch.setattr("training.conduct.measured_rows", None)
     assert carry_out(runs, places, silent) == []
+
+
+def test_a_run_that_another_process_ends_while_one_waits_for_the_lock_is_not_done_again(
+    undisturbed: tuple[list[Run], Places], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, places = undisturbed
+    here = Places(places.data, tmp_path / "records", places.runs)
+
+    @contextmanager
+    def too_late(folder: Path) -> Iterator[None]:
+        shutil.copytree(places.records, here.records)
+        yield
+
+    monkeypatch.setattr("training.conduct.alone_in", too_late)
+    monkeypatch.setattr("training.conduct.measured_rows", None)
+    said: list[str] = []
+    assert carry_out(runs[:1], here, said.append) == []
+    assert said == []
 
 
 def test_the_list_says_what_is_done_and_how_long_the_rest_will_take(
