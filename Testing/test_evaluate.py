@@ -207,6 +207,15 @@ def test_channels_on_other_grids_are_magnified_about_the_centre_of_the_first(tmp
     assert unscaled[1] is ramps[1]
 
 
+def test_labels_a_rounding_error_off_their_image_can_be_measured_at_any_scale(tmp_path: Path, sharp_eyed: None) -> None:
+    write_case(tmp_path / "data", "a", [0, 1, 2])
+    labels = tmp_path / "data" / "labels" / "a.nrrd"
+    written = read_volume(labels)
+    stretched = make_geometry((6, 8, 10), (1, 1, 1.0002), np.eye(3), (0, 0, 0))
+    write_volume(Volume(written.array, stretched), labels)
+    assert evaluate(bundle(tmp_path / "bundle"), tmp_path / "data", scales=(1.0, 2.0))["dice.mean@1"] == 1
+
+
 # Downloads
 
 

@@ -16,10 +16,13 @@ from ScaleEquivSegLib.errors import BadCaseList, UnreadableVolume, UnsuitableVol
 from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, write_volume
 from training.cases import TRAIN, VALIDATION, BadData, LabelledCase, find_cases, with_splits
 from training.checks import check_cases
-from training.config import CaseData
+from training.config import CaseData, load_config
+from training.evaluate import evaluate
+from training.fit import fit
 from training.preparation import Task, as_classes, unlabelled_classes
 from training.reading import read_channels
 
+CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 NAMES = ("T1", "T1ce", "T2", "FLAIR")
 GRID = make_geometry((4, 5, 6), (1.0, 1.0, 2.0), np.eye(3), (10, -20, 30))
 
@@ -153,6 +156,10 @@ def test_of_a_4d_file_of_the_decathlon_each_channel_is_the_frame_that_its_name_o
 
     with pytest.raises(BadData, match="is PET is not clear: 0 of them fit"):
         find_cases(tmp_path, channels("T1", "PET"))
+    (case,) = find_cases(tmp_path, channels("FLAIR"))
+    assert case.frames == (0,)
+    with pytest.raises(BadData, match="is FLAIR is not clear"):
+        find_cases(decathlon(tmp_path / "one", ["a"], ["T1"]), channels("T1", "FLAIR"))
 
 
 def test_a_4d_file_that_is_cut_short_or_lacks_a_frame_is_refused(tmp_path: Path) -> None:
@@ -327,3 +334,32 @@ def test_real_data_sets_pass_the_checks(name: str, labels: int, names: Sequence[
     found = find_cases(folder, channels(*names))
     assert len(found) == cases
     check_cases(found, CaseData(folder=folder), task(labels, names))
+
+
+# Training
+
+
+def test_a_run_trains_on_cases_on_disk_and_its_bundle_knows_what_their_values_mean(tmp_path: Path) -> None:
+    grid = make_geometry((12, 12, 12), (1.0, 1.0, 1.0), np.eye(3), (0, 0, 0))
+    for name in ("a", "b", "c"):
+        for number, channel in enumerate(NAMES):
+            write_image(tmp_path / name / f"{name}_{channel.lower()}.nii.gz", number, grid)
+        write_labels(tmp_path / name / f"{name}_seg.nii.gz", (0, 1, 2, 4), grid)
+    settings = [f"data.folder={tmp_path}", "data.splits=null", "data.validation=0.34", "fit.steps=2"]
+    settings += [
+        "fit.crop=[8, 8, 8]",
+        "network.arguments={channels: [2, 2]}",
+        "network.name=unet",
+        "fit.scale_axis=null",
+    ]
+    config = load_config(CONFIGS / "brats_se_unet.yaml", [*settings, "fit.batch=1", "fit.checkpoint_every=2"])
+    fit(config, "test", tmp_path / "run", tmp_path / "bundle")
+    assert evaluate(tmp_path / "bundle", tmp_path)["cases"] == 3
+
+    write_labels(tmp_path / "b" / "b_seg.nii.gz", (0, 9), grid)
+    with pytest.raises(BadData, match=r"case b: .* has the values 9"):
+        fit(config, "test", tmp_path / "other run", tmp_path / "other bundle")
+    assert not (tmp_path / "other bundle").exists()
+    write_labels(tmp_path / "b" / "b_seg.nii.gz", (0, 4), grid)
+    fit(config, "test", tmp_path / "other run", tmp_path / "other bundle")
+    assert (tmp_path / "other bundle" / "card.json").exists()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shlex
 import sys
+import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +22,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train and measure networks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    fit = commands.add_parser("fit", help="train a network and export it as a bundle")
-    fit.add_argument("config", type=Path, help="a YAML file, see training/configs")
-    fit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="change a setting, e.g. fit.steps=10")
-    fit.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
-    fit.add_argument("--run", type=Path, help="checkpoints and logs; the same folder resumes (default: runs/CONFIG)")
-    fit.set_defaults(command=_fit)
+    _add_runs(commands)
+    _add_predict(commands)
 
     _add_evaluate(commands)
     download = commands.add_parser("download", help="fetch a task of the Medical Segmentation Decathlon")
@@ -72,10 +71,43 @@ def main() -> None:
     try:
         options.command(options)
     except SegmentationError as error:
-        parser.exit(error.exit_code, f"error: {error}\n")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
-def _add_evaluate(commands: Any) -> None:
+def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands that make bundles."""
+    fit = commands.add_parser("fit", help="train a network and export it as a bundle")
+    fit.add_argument("config", type=Path, help="a YAML file, see training/configs")
+    fit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="change a setting, e.g. fit.steps=10")
+    fit.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
+    fit.add_argument("--run", type=Path, help="checkpoints and logs; the same folder resumes (default: runs/CONFIG)")
+    fit.set_defaults(command=_fit)
+
+    export = commands.add_parser("export", help="make a bundle of a run's last checkpoint")
+    export.add_argument("--run", type=Path, required=True, help="the folder of a run, finished or not")
+    export.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
+    export.set_defaults(command=_export)
+
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """As `segment --cases`, whose names the options have inside."""
+    parser = commands.add_parser("predict", help="segment many cases with several processes")
+    parser.add_argument("--bundle", required=True, help="a bundle's folder, or the name of a bundled model")
+    parser.add_argument(
+        "--data", dest="cases", type=Path, required=True, help="a folder of images or a CSV, as for segment --cases"
+    )
+    parser.add_argument("--out", dest="output", type=Path, required=True, help="the folder of the results")
+    parser.add_argument(
+        "--devices", type=positive(int), default=0, help="processes on each machine (default: one per GPU)"
+    )
+    parser.add_argument("--nodes", type=positive(int), default=1, help="machines (default: 1)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results of all cases")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write bundle, hash, seconds and counts here")
+    parser.set_defaults(command=_predict)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate = commands.add_parser("evaluate", help="measure a bundle on a folder of labelled cases")
     evaluate.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
     evaluate.add_argument(
@@ -157,10 +189,44 @@ def _fit(options: argparse.Namespace) -> None:
     from .config import load_config
     from .fit import fit
 
+    _silence_lightning()
+    started = time.monotonic()
     config = load_config(options.config, options.overrides)
     command = shlex.join(["python", "-m", "training", *sys.argv[1:]])
     run = options.run or Path("runs") / options.config.stem
-    _print_figures(fit(config, command, run, options.bundle))
+    _tell(fit(config, command, run, options.bundle), options.bundle, started)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from .fit import export_run
+
+    _silence_lightning()
+    started = time.monotonic()
+    _tell(export_run(options.run, options.bundle), options.bundle, started)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from .config import ComputeConfig
+    from .predict import predict
+
+    _silence_lightning()
+    predict(options, ComputeConfig(devices=options.devices, nodes=options.nodes))
+
+
+def _tell(metrics: Mapping[str, float], bundle: Path, started: float) -> None:
+    """Say, once for all processes, what came of a run."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank_zero_only(_print_figures)(metrics)
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    rank_zero_only(print)(f"{bundle}: validation Dice {metrics['dice']:.4f}, after {minutes} min {seconds} s")
+
+
+def _silence_lightning() -> None:
+    """Its hints of what else could be set or installed hide what a run has to say."""
+    for part in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(part).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -54,7 +54,7 @@ def find_cases(source: Path, channels: Sequence[Channel], listed: Path | None = 
         cases = _in_layout(source, channels)
         if listed is None and (source / LIST).is_file():
             listed = source / LIST
-        return cases if listed is None else _as_listed(cases, listed, source)
+        return cases if listed is None else as_listed(cases, listed, source)
     except OSError as error:
         raise BadData(source, [f"{error.filename} cannot be read: {error.strerror}."]) from error
 
@@ -119,7 +119,7 @@ def _decathlon(source: Path, channels: Sequence[Channel]) -> list[LabelledCase]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"dataset.json is none of the Decathlon ({type(error).__name__}: {error})."
         raise BadData(source, [reason]) from error
-    frames = _frames(source, modalities, channels) if len(modalities) > 1 else ()
+    frames = () if len(modalities) == len(channels) == 1 else _frames(source, modalities, channels)
     return [
         LabelledCase(stem(image), (image,) * len(channels), labels, frames=frames)
         for image, labels in pairs
@@ -163,7 +163,7 @@ def _labels(folder: Path, name: str) -> Path:
     return next((path for path in paths if path.exists()), folder / f"{name}.nrrd")
 
 
-def _as_listed(cases: Sequence[LabelledCase], listed: Path, source: Path) -> list[LabelledCase]:
+def as_listed(cases: Sequence[LabelledCase], listed: Path, source: Path) -> list[LabelledCase]:
     """A case for every row of a table, whether the folder has it or not."""
     rows = _rows(listed)
     if not rows or "case" not in rows[0]:

@@ -81,8 +81,17 @@ class FitConfig:
     steps: int = 600
     batch: int = 2
     crop: tuple[int, int, int] = (48, 48, 48)
+    optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = 6e-3
     weight_decay: float = 1e-4
+    schedule: Literal["one_cycle", "step"] = "one_cycle"
+    """The learning rate rises to what is set here and falls to nothing, or it begins there and falls step by step."""
+    decay: float = 0.95
+    """With the schedule `step`: the learning rate is multiplied by this ..."""
+    decay_every: int = 250
+    """... after each so many steps, say a round of the training cases."""
+    gradient_clip: float = 1.0
+    """A longer gradient is shortened to this length."""
     scale_axis: dict[str, Any] | None = None
     """The scales to train on, where not all of the network's: it may be given more at inference, at no cost here."""
     scale_window: int = 0
@@ -97,14 +106,28 @@ class FitConfig:
 
 
 @dataclass(frozen=True)
+class ComputeConfig:
+    """Where and in how many processes to compute. All that a run may go on with other than it began."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 0
+    """Processes on each machine, each with a GPU of its own; 0 for one per GPU, or a single one without GPUs."""
+    nodes: int = 1
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    workers: int = 0
+    """Processes that prepare samples, for each that trains; 0 to prepare them where they are used."""
+
+
+@dataclass(frozen=True)
 class Config:
-    """A whole run: the card's text, the network, the data and the schedule."""
+    """A whole run: the card's text, the network, the data, the schedule and the machines."""
 
     card: Path
     network: NetworkConfig
     data: PhantomData | CaseData = field(default_factory=PhantomData)
     augmentation: Augmentation = field(default_factory=Augmentation)
     fit: FitConfig = field(default_factory=FitConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

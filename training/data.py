@@ -78,9 +78,23 @@ class Numbers(Sampler[int]):
         return iter(range(first + self.rank, first + self.fit.checkpoint_every * self.fit.batch, self.processes))
 
 
-def training_loader(samples: Samples, fit: FitConfig, rank: int = 0, processes: int = 1) -> DataLoader[Sample]:
-    """Batches of samples, an epoch at a time."""
-    return DataLoader(samples, fit.batch // processes, sampler=Numbers(fit, rank, processes))
+def training_loader(samples: Samples, config: Config, rank: int = 0, processes: int = 1) -> DataLoader[Sample]:
+    """Batches of samples, an epoch at a time; of each batch the share of one process."""
+    workers = config.compute.workers
+    return DataLoader(
+        samples,
+        config.fit.batch // processes,
+        sampler=Numbers(config.fit, rank, processes),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+
+
+def validation_loader(of: Sequence[Example], classes: int, rank: int = 0, processes: int = 1) -> DataLoader[Sample]:
+    """Whole images, the share of one process."""
+    # A process without images would not come to where figures are added up; where all see all, the mean is the same.
+    share = of[rank::processes] if len(of) >= processes else of
+    return DataLoader(WholeExamples(share, classes))
 
 
 class WholeExamples(Dataset[Sample]):

@@ -97,7 +97,8 @@ def _cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None) -> li
 def _measured(model: Model, case: LabelledCase, meant: CaseData, scales: Sequence[float]) -> Iterator[Row]:
     task = Task.from_card(model.bundle.card)
     channels = read_channels(case)
-    labels = as_classes(read_volume(case.labels), meant, task)
+    # Exactly on the image's grid, where they may be off by a rounding error, which would grow with the scale.
+    labels = Volume(as_classes(read_volume(case.labels), meant, task).array, channels[0].geometry)
     unlabelled = unlabelled_classes(labels, meant, task)
     names = {label.value: label.name for label in task.labels}
     for scale in scales:

@@ -10,7 +10,7 @@ import lightning as L
 import numpy as np
 import torch
 from monai.losses import DiceCELoss
-from monai.metrics import DiceMetric
+from monai.metrics import compute_dice
 from monai.networks.utils import one_hot
 from torch import Tensor
 
@@ -22,6 +22,11 @@ from .config import FitConfig
 
 NEVER = 1e4
 """The score, less than any other, of a class that cannot be."""
+
+
+def random_seed(*of: int) -> int:
+    """A seed for what has these numbers: near ones have nothing in common."""
+    return int(np.random.SeedSequence(of).generate_state(1)[0])
 
 
 def annealed(fit: FitConfig, step: int) -> float:
@@ -47,16 +52,19 @@ class SegmentationTask(L.LightningModule):
         self.network = network
         self.fit_config = fit
         self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
-        self.dice = DiceMetric(include_background=False, reduction="mean_batch")
+        self.cases: list[Tensor] = []
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Dropout too follows from the seed and the step, so that a run that was stopped drops what it would have.
+        torch.manual_seed(random_seed(self.fit_config.seed, 3, self.global_step, self.global_rank))
         set_temperature(self.network, annealed(self.fit_config, self.global_step))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         with self._random_window():
             scores = self.network(batch["image"])
-        loss: Tensor = self.loss(without_unlabelled(scores, batch["unlabelled"]), batch["label"])
-        self.log("train_loss", loss, prog_bar=True)
+        # Whatever the precision of the network: sums over many voxels need float32.
+        loss: Tensor = self.loss(without_unlabelled(scores.float(), batch["unlabelled"]), batch["label"])
+        self.log("train_loss", loss, prog_bar=True, sync_dist=True)
         if not dynamic_layers(self.network):
             return loss
         unevenness = load_balance(self.network)
@@ -77,23 +85,32 @@ class SegmentationTask(L.LightningModule):
         scores = without_unlabelled(self.network(batch["image"]), batch["unlabelled"])
         classes = scores.shape[1]
         predicted, wanted = one_hot(scores.argmax(1, keepdim=True), classes), one_hot(batch["label"], classes)
-        self.dice(predicted, wanted)
+        # (class,), NaN for a class that is not there
+        self.cases.append(compute_dice(predicted, wanted, include_background=False)[0])
 
     def on_validation_epoch_end(self) -> None:
-        per_class = self.dice.aggregate()
-        self.dice.reset()
-        assert isinstance(per_class, Tensor)
+        dice = torch.stack(self.cases)
+        self.cases.clear()
+        sums = torch.stack([dice.nansum(0), dice.isfinite().sum(0)])
+        total = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        per_class = total[0] / total[1]
         for value, dice in enumerate(per_class.tolist(), start=1):
             self.log(f"val_dice_{value}", dice)
-        self.log("val_dice", per_class.mean(), prog_bar=True)
+        self.log("val_dice", per_class.nanmean(), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         fit = self.fit_config
-        optimizer = torch.optim.AdamW(self.network.parameters(), fit.learning_rate, weight_decay=fit.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, fit.learning_rate, total_steps=fit.steps, pct_start=0.15
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[fit.optimizer]
+        optimizer = kind(self.network.parameters(), fit.learning_rate, weight_decay=fit.weight_decay)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule(optimizer, fit), "interval": "step"}}
+
+
+def schedule(optimizer: torch.optim.Optimizer, fit: FitConfig) -> torch.optim.lr_scheduler.LRScheduler:
+    """How the learning rate changes from step to step."""
+    if fit.schedule == "step":
+        return torch.optim.lr_scheduler.StepLR(optimizer, fit.decay_every, fit.decay)
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, fit.learning_rate, total_steps=fit.steps, pct_start=0.15)
 
 
 def without_unlabelled(scores: Tensor, unlabelled: Tensor) -> Tensor:

@@ -100,6 +100,12 @@ class Cohort:
 
     def segment(self, case: Case, model: Model, progress: Progress) -> Finished | Failure:
         """Segment one case and write it down, also if it fails; errors that concern all cases are raised."""
+        outcome = self.attempt(case, model, progress)
+        self.write_tables()
+        return outcome
+
+    def attempt(self, case: Case, model: Model, progress: Progress) -> Finished | Failure:
+        """The same without the tables, for a process that is not alone."""
         from .segmentation import segment, write_segmentation  # torch takes seconds to import
 
         try:
@@ -113,7 +119,6 @@ class Cohort:
             if not isinstance(error, SegmentationError | MemoryError):
                 logging.getLogger(__name__).exception("case %s", case.name)
             self.failures[case.name] = Failure(type(error).__name__, str(error))
-        self.write_tables()
         return self.finished.get(case.name) or self.failures[case.name]
 
     def write_tables(self) -> None:

@@ -21,9 +21,14 @@ from .console import ProgressBar, bundle_named, check_outputs, say, stoppable, w
 if TYPE_CHECKING:
     from ..segmentation import Model
 
+Run = Callable[[argparse.Namespace, Bundle, Sequence[Case], Callable[[], None]], tuple[Cohort, int]]
+"""Segments what is unfinished, and calls the last argument often, which raises `Cancelled` if it is to stop; returns
+also how many cases were finished before."""
 
-def segment_cases(options: argparse.Namespace) -> None:
-    """Segment what is unfinished of a list of cases; the error at the end says how many failed."""
+
+def segment_cases(options: argparse.Namespace, run: Run | None = None) -> None:
+    """Segment what is unfinished of a list of cases, here or as `run` does it; the error at the end says how many
+    failed."""
     started = time.monotonic()
     bundle = bundle_named(options.bundle)
     listed = read_cases(options.cases, bundle.inputs)
@@ -31,7 +36,7 @@ def segment_cases(options: argparse.Namespace) -> None:
     if listed.ignored:
         print(f"note: ignored in {options.cases}: {summary(listed.ignored)}", file=sys.stderr)
     with stoppable() as check:
-        cohort, skipped = _run(options, bundle, listed.cases, check)
+        cohort, skipped = (run or _run)(options, bundle, listed.cases, check)
     figures = {
         "bundle": bundle.name,
         "sha256": bundle.sha256,
@@ -55,7 +60,6 @@ def segment_cases(options: argparse.Namespace) -> None:
 def _run(
     options: argparse.Namespace, bundle: Bundle, cases: Sequence[Case], check: Callable[[], None]
 ) -> tuple[Cohort, int]:
-    """Segment what is unfinished; returns also how many cases were finished before."""
     # torch takes seconds to import, and wrong arguments are found without it.
     from ..devices import pick_device
     from ..segmentation import load_model
@@ -101,10 +105,10 @@ def _segment_unfinished(cohort: Cohort, model: Model, check: Callable[[], None])
     for number, case in enumerate(unfinished, 1 + count - len(unfinished)):
         with closing(ProgressBar(f"[{number}/{count}] {case.name}  ", check)) as bar:
             outcome = cohort.segment(case, model, bar.update)
-        _tell(f"[{number}/{count}] {case.name}", outcome, bar.visible)
+        tell(f"[{number}/{count}] {case.name}", outcome, bar.visible)
 
 
-def _tell(case: str, outcome: Finished | Failure, bar_visible: bool) -> None:
+def tell(case: str, outcome: Finished | Failure, bar_visible: bool) -> None:
     """A line per case, but not below the bar on a terminal; failures always."""
     if isinstance(outcome, Failure):
         print(f"{case}: failed: {outcome.message}", file=sys.stderr)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .processes import mean_over_processes
+
 
 class KernelMixture(nn.Module):
     """Base of the layers that mix K kernels by shares alpha_1 + ... + alpha_K = 1 = softmax(scores / temperature).
@@ -24,7 +26,7 @@ class KernelMixture(nn.Module):
     def note_usage(self, shares: Tensor) -> None:
         """Remember the mean share of each kernel, (K,), in a training batch."""
         if self.training:
-            self._usage = shares
+            self._usage = mean_over_processes(shares)
 
     def load_balance(self) -> Tensor:
         """How unevenly the last training batch used the kernels: 0 when evenly, K - 1 when it used only one.

@@ -6,14 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from .maps import ScaleMaps
+from .processes import mean_over_processes
 
 
 class ScaleBatchNorm(nn.Module):
     """Batch normalisation with one mean and variance per channel, shared by all scales.
 
     In training the statistics are taken jointly over batch, scale and space, every scale weighing the same however many
-    voxels it has; at inference the running statistics are used. Statistics of each scale on its own would make
-    every scale look equally strong, and differ from the running ones at every scale.
+    voxels it has, and over all processes that share a batch; at inference the running statistics are used. Statistics
+    of each scale on its own would make every scale look equally strong, and differ from the running ones at every
+    scale.
 
     F'_c(s, x) = w_c (F_c(s, x) - mean_c) / sqrt(variance_c + eps) + b_c
 
@@ -55,9 +57,9 @@ def _joint_statistics(tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
     over_all_but_channel = (0, 2, 3, 4)
     # In half precision the square of a value above 255 would be infinite, and the statistics for good.
     wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors]
-    mean = torch.stack([x.mean(over_all_but_channel) for x in wide]).mean(0)
+    mean = mean_over_processes(torch.stack([x.mean(over_all_but_channel) for x in wide]).mean(0))
     spread = [(x - _per_channel(mean, x)).square().mean(over_all_but_channel) for x in wide]
-    return mean, torch.stack(spread).mean(0)
+    return mean, mean_over_processes(torch.stack(spread).mean(0))
 
 
 def _per_channel(values: Tensor, like: Tensor) -> Tensor:

@@ -1,0 +1,115 @@
+"""The folder of a run: what the run is made of, and its last two checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from ScaleEquivSegLib.errors import OutputExists, SegmentationError
+from ScaleEquivSegLib.whole_files import in_one_piece, write_text
+
+from .config import Config, load_config
+from .export import read_card_text
+from .preparation import Task
+
+CONFIG, CARD, COMMAND = "config.yaml", "card.yaml", "command.txt"
+LAST, BEFORE = "last.ckpt", "before.ckpt"
+
+
+def claim(folder: Path, config: Config, command: str) -> None:
+    """Write down what the run in a folder is made of; the folder of another run is an error."""
+    if (folder / CONFIG).exists():
+        if changed := _differences(recorded_config(folder), config):
+            raise OutputExists(
+                "\n  ".join([f"{folder} has a run with other settings; give another folder with --run:", *changed])
+            )
+        return
+    if any((folder / name).exists() for name in (LAST, BEFORE)):
+        raise OutputExists(f"{folder} has checkpoints of a run without {CONFIG}; give another folder with --run.")
+    write_text(config.card.read_text(encoding="utf-8"), folder / CARD)
+    write_text(command, folder / COMMAND)
+    # The settings come last: where they are, the rest is too.
+    write_text(yaml.safe_dump(_plain(replace(config, card=Path(CARD))), sort_keys=False), folder / CONFIG)
+
+
+def recorded_config(folder: Path) -> Config:
+    """The configuration that the run in a folder was begun with."""
+    if not (folder / CONFIG).exists():
+        raise SegmentationError(f"{folder} has no {CONFIG}; give the folder of a run that `training fit` began.")
+    return load_config(folder / CONFIG)
+
+
+def recorded_command(folder: Path) -> str:
+    """The command that began the run in a folder."""
+    return (folder / COMMAND).read_text(encoding="utf-8")
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint, or the one before if that is damaged; None if there is none yet."""
+    there = [path for name in (LAST, BEFORE) if (path := folder / name).exists()]
+    for path in there:
+        if _is_whole(path):
+            return path
+        print(f"warning: {path} is damaged", file=sys.stderr)
+    if there:
+        raise SegmentationError(f"{folder} has no checkpoint that can be read; remove it to start over.")
+    return None
+
+
+class TwoCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all, and keeps the one before it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        with in_one_piece(path) as unfinished:
+            torch.save(checkpoint, unfinished)
+            if path.exists():
+                os.replace(path, path.with_name(BEFORE))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether every byte of a checkpoint is as it was written; nothing of it is run for that."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _differences(begun: Config, now: Config) -> list[str]:
+    """The settings that decide about the weights and are not as they were."""
+    before, after = (dict(_settings(config)) for config in (begun, now))
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    return [f"{key} was {before.get(key)}, and is {after.get(key)}" for key in keys]
+
+
+def _settings(config: Config) -> Iterator[tuple[str, Any]]:
+    """All settings by their dotted names; of the card what networks are trained by, and nothing of the machines."""
+    values = _plain(config)
+    del values["compute"]
+    values["card"] = asdict(Task.from_card(read_card_text(config.card)))
+    return _flat(values, "")
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """As YAML has it."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config), default=lambda path: str(Path(path).resolve())))
+    return {**values, "card": str(config.card)}
+
+
+def _flat(values: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}", value
