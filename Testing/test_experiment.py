@@ -195,7 +195,7 @@ def test_of_two_processes_one_is_killed_and_the_other_ends_with_the_same_records
     command = [sys.executable, "-m", "training", "experiment", str(experiment_file(tmp_path))]
     command += ["--data", str(places.data), "--out", str(places.records), "--runs", str(places.runs)]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _wait_for(places.training(runs[0]) / "last.ckpt", first)
+    _wait_for(places.training(runs[0]) / "run" / "last.ckpt", first)
     first.send_signal(signal.SIGSTOP)
     assert not (places.training(runs[0]) / "bundle").exists()
     said: list[str] = []

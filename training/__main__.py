@@ -245,6 +245,7 @@ def _experiment(options: argparse.Namespace) -> None:
     from .experiment import find_experiment, read_experiment, runs_of
     from .records import RECORDS
 
+    _silence_lightning()
     experiment = read_experiment(find_experiment(options.name))
     runs = runs_of(experiment, options.only, options.sizes, options.seeds)
     records = options.out or RECORDS

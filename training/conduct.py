@@ -169,7 +169,7 @@ def _trained(run: Run, config: Config, folder: Path) -> list[Session]:
         return sessions
     here, started = session(), time.monotonic()
     _write_sessions([*sessions, here], account)
-    fit(config, f"python -m training experiment {run.experiment.name}", folder, folder / "bundle")
+    fit(config, f"python -m training experiment {run.experiment.name}", folder / "run", folder / "bundle")
     sessions = [*sessions, _ended(here, started)]
     _write_sessions(sessions, account)
     return sessions

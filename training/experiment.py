@@ -98,11 +98,13 @@ class Run:
         }
 
     def config(self, data: Path) -> Config:
-        """The training's configuration in full."""
+        """The training's configuration in full, on one device: side by side, processes do several runs."""
         config = load_config(self.experiment.base, self.overrides)
         if not isinstance(config.data, CaseData):
             raise ValueError(f"{self.experiment.base} must train on cases, not on generated phantoms")
-        return replace(config, data=replace(config.data, folder=data))
+        return replace(
+            config, data=replace(config.data, folder=data), compute=replace(config.compute, devices=1, nodes=1)
+        )
 
     def training(self) -> str:
         """A name that two runs share if their trainings are the same."""
