@@ -164,7 +164,7 @@ def test_another_process_computes_and_its_death_is_an_error() -> None:
 
 def test_the_engines_figures_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = {"seconds_per_voxel": 2.0, "peak_gib": 3.0}
-    monkeypatch.setattr(volumes, "in_own_process", lambda function, shape: measured)
+    monkeypatch.setattr(volumes, "in_own_process", lambda function, bundle, shape: measured)
     assert volumes.engine() == {
         "peak_gib_512x512x800": 3,
         "voxel_cost_800_vs_128": 1,
@@ -174,7 +174,7 @@ def test_the_engines_figures_keep_their_names(monkeypatch: pytest.MonkeyPatch) -
 
 @LINUX
 def test_a_volume_is_measured_in_time_and_memory() -> None:
-    figures = volumes.measure((4, 12, 12))
+    figures = volumes.measure(volumes.bundled(), (4, 12, 12))
     assert set(figures) == {"seconds_per_voxel", "peak_gib"}
     assert figures["seconds_per_voxel"] > 0
 

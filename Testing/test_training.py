@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -28,7 +25,7 @@ from ScaleEquivSegLib.volume import read_volume, write_volume
 from training.__main__ import main
 from training.config import FitConfig, load_config
 from training.evaluate import evaluate
-from training.export import export_bundle
+from training.export import export_bundle, note_measurements
 from training.fit import fit
 from training.task import SegmentationTask, annealed, random_window
 
@@ -127,26 +124,6 @@ def test_a_bundle_is_measured_at_several_scales_each_on_its_own_grid(
     assert 0 < figures["hd95.mean@1"] < 10
 
 
-def test_a_fit_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "training", "fit", str(CONFIGS / "phantom_unet.yaml"), *TWO_PHANTOMS]
-    command += ["fit.steps=40", "fit.checkpoint_every=5", "--run", str(tmp_path / "run")]
-    command += ["--bundle", str(tmp_path / "bundle")]
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint = tmp_path / "run" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists():
-        assert first.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    assert not (tmp_path / "bundle").exists()
-
-    second = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
-    assert "Restored all states from the checkpoint" in second.stderr
-    assert read_bundle(tmp_path / "bundle").name == "phantom-unet"
-
-
 def test_training_sees_every_window_of_the_scale_axis_and_inference_all_of_it() -> None:
     whole = ScaleAxis(1.0, 2.0, 4)
     windows = {random_window(whole, FitConfig(scale_window=2), step) for step in range(50)}
@@ -178,3 +155,19 @@ def test_a_setting_that_does_not_exist_is_refused_by_name(override: str) -> None
 def test_an_override_without_a_value_is_refused() -> None:
     with pytest.raises(ValueError, match="key=value"):
         load_config(CONFIGS / "phantom_unet.yaml", ["fit.steps"])
+
+
+def test_a_card_says_what_was_measured_and_what_a_volume_costs_and_stays_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(CONFIGS / "phantom_unet.yaml", ["network.arguments={channels: [2, 2]}"])
+    network = build_network("unet", {"in_channels": 1, "classes": 3, "channels": [2, 2]})
+    export_bundle(network, config, "test", {}, tmp_path)
+    monkeypatch.setattr("training.export.SMALL", (12, 12, 12))
+    note_measurements(tmp_path, {"dice.mean@1": 0.51239, "dice.Nothing@1": math.nan}, "python -m training evaluate")
+    card = read_bundle(tmp_path).card
+    assert card["metrics"] == {"dice.mean@1": 0.5124}
+    assert card["metrics_command"] == "python -m training evaluate"
+    assert card["expected"]["size"] == [12, 12, 12]
+    assert card["expected"]["seconds"] >= 0
+    assert card[SEAL] == seal_of(card)

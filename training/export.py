@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,8 @@ from ScaleEquivSegLib.card import SCHEMA, SEAL, seal_of
 from ScaleEquivSegLib.networks import SegmentationNetwork
 from ScaleEquivSegLib.networks.unet import parameter_count
 
+from .benchmarks.memory import in_own_process
+from .benchmarks.volumes import SMALL, measure
 from .config import CaseData, Config, PhantomData
 
 
@@ -64,11 +67,39 @@ def export_bundle(
             "fit": asdict(config.fit),
             "torch": torch.__version__,
         },
-        # JSON has no NaN; a figure that no case had is left out.
-        "metrics": {name: figure for name, figure in metrics.items() if math.isfinite(figure)},
+        "metrics": _finite(metrics),
         "weights": {"sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()},
     }
+    _write_sealed(card, folder)
+
+
+def note_measurements(folder: Path, metrics: Mapping[str, float], command: str) -> None:
+    """Put figures into a bundle's card, the command that printed them, and what a volume costs on this machine."""
+    card = dict(read_bundle(folder).card)
+    _write_sealed(
+        {**card, "metrics": _finite(metrics), "metrics_command": command, "expected": _expected(folder)}, folder
+    )
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float]:
+    """JSON has no NaN; a figure that no case had is left out."""
+    return {name: round(figure, 4) for name, figure in figures.items() if math.isfinite(figure)}
+
+
+def _expected(folder: Path) -> dict[str, Any]:
+    """Time and memory of a volume, in a process of its own."""
+    run = in_own_process(measure, read_bundle(folder), SMALL)
+    return {
+        "size": list(SMALL),
+        "seconds": round(run["seconds_per_voxel"] * math.prod(SMALL), 1),
+        "gib": round(run["peak_gib"], 2),
+        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+    }
+
+
+def _write_sealed(card: Mapping[str, Any], folder: Path) -> None:
+    unsealed = {key: value for key, value in card.items() if key != SEAL}
     unfinished = folder / f".{CARD}"
-    unfinished.write_text(json.dumps({**card, SEAL: seal_of(card)}, indent=2) + "\n", encoding="utf-8")
+    unfinished.write_text(json.dumps({**unsealed, SEAL: seal_of(unsealed)}, indent=2) + "\n", encoding="utf-8")
     os.replace(unfinished, folder / CARD)
     read_bundle(folder)  # whoever wrote the card's text hears at once if it cannot be used

@@ -46,7 +46,10 @@ def fit(config: Config, command: str, run_folder: Path, bundle_folder: Path) -> 
     with _claimed(trainer, run_folder, config, command), ending_together(trainer):
         run = _Run.of(config)
         training = training_loader(run.samples, config, trainer.global_rank, trainer.world_size)
-        trainer.fit(run.module, training, run.validation(trainer), ckpt_path=newest_checkpoint(run_folder))
+        begun = newest_checkpoint(run_folder)
+        if begun and trainer.is_global_zero:
+            print(f"going on from {begun}")
+        trainer.fit(run.module, training, run.validation(trainer), ckpt_path=begun)
         return _export(run, run_folder, bundle_folder)
 
 

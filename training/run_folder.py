@@ -73,7 +73,7 @@ class TwoCheckpoints(TorchCheckpointIO):
         path = Path(path)
         with in_one_piece(path) as unfinished:
             torch.save(checkpoint, unfinished)
-            if path.exists():
+            if _is_whole(path):  # else the one before is all there is
                 os.replace(path, path.with_name(BEFORE))
 
 

@@ -54,6 +54,18 @@ class SegmentationTask(L.LightningModule):
         self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
         self.cases: list[Tensor] = []
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Begin the epoch after the one that the checkpoint ended.
+
+        Left to itself Lightning takes that epoch, of which no validation is recorded, for unfinished, and trains on
+        another batch of it.
+        """
+        loop = checkpoint["loops"]["fit_loop"]
+        finished = checkpoint["epoch"] + 1
+        loop["epoch_progress"] = {when: dict.fromkeys(of, finished) for when, of in loop["epoch_progress"].items()}
+        batches = loop["epoch_loop.batch_progress"]
+        batches |= {"current": dict.fromkeys(batches["current"], 0), "is_last_batch": False}
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout too follows from the seed and the step, so that a run that was stopped drops what it would have.
         torch.manual_seed(random_seed(self.fit_config.seed, 3, self.global_step, self.global_rank))
@@ -61,9 +73,10 @@ class SegmentationTask(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         with self._random_window():
-            scores = self.network(batch["image"])
+            image, label = self._within_budget(batch["image"]), self._within_budget(batch["label"])
+            scores = self.network(image)
         # Whatever the precision of the network: sums over many voxels need float32.
-        loss: Tensor = self.loss(without_unlabelled(scores.float(), batch["unlabelled"]), batch["label"])
+        loss: Tensor = self.loss(without_unlabelled(scores.float(), batch["unlabelled"]), label)
         self.log("train_loss", loss, prog_bar=True, sync_dist=True)
         if not dynamic_layers(self.network):
             return loss
@@ -80,6 +93,15 @@ class SegmentationTask(L.LightningModule):
         self.network.axis = random_window(whole, self.fit_config, self.global_step)
         yield
         self.network.axis = whole
+
+    def _within_budget(self, maps: Tensor) -> Tensor:
+        """The middle of a crop if scales finer than a voxel are trained on, so that no step takes longer for them."""
+        if not isinstance(self.network, UNet) or self.network.axis.first >= 1:
+            return maps
+        for axis in (2, 3, 4):
+            kept = max(1, round(maps.shape[axis] * self.network.axis.first))
+            maps = maps.narrow(axis, (maps.shape[axis] - kept) // 2, kept)
+        return maps
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         scores = without_unlabelled(self.network(batch["image"]), batch["unlabelled"])

@@ -38,7 +38,7 @@ def _per_voxel(model: Model, shape: Shape, device: torch.device = CPU) -> Side:
 
 def engine() -> Figures:
     """Memory over interpreter and libraries, and time; each volume in a process of its own, the small one twice."""
-    runs = [in_own_process(measure, shape) for shape in (SMALL, LARGE, SMALL)]
+    runs = [in_own_process(measure, bundled(), shape) for shape in (SMALL, LARGE, SMALL)]
     before, large, after = (run["seconds_per_voxel"] for run in runs)
     return {
         "peak_gib_512x512x800": runs[1]["peak_gib"],
@@ -47,9 +47,9 @@ def engine() -> Figures:
     }
 
 
-def measure(shape: Shape) -> Figures:
-    """Segment a volume once; seconds per voxel, and how far the process grew meanwhile, the volume itself included."""
-    model = load_model(bundled())
+def measure(bundle: Bundle, shape: Shape) -> Figures:
+    """Segment a volume of a bundle's voxels: seconds per voxel, how far the process grew with the volume itself."""
+    model = load_model(bundle)
     _per_voxel(model, (16, 16, 16))()  # libraries load what they load on first use
     figures: Figures = {}
 

@@ -1,0 +1,314 @@
+"""Runs of training and prediction: killed and gone on with, of one process or two, and never mixed with another run."""
+
+from __future__ import annotations
+
+import csv
+import filecmp
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ScaleEquivSegLib.bundles import read_bundle
+from ScaleEquivSegLib.cli import main as command_line
+from ScaleEquivSegLib.errors import OutputExists, SegmentationError
+from ScaleEquivSegLib.folder_lock import LOCK
+from ScaleEquivSegLib.whole_files import UNFINISHED
+from training.__main__ import main
+from training.config import ComputeConfig, FitConfig, load_config
+from training.fit import export_run, fit
+from training.processes import ending_together, trainer_on
+from training.run_folder import BEFORE, COMMAND, LAST, TwoCheckpoints, claim, newest_checkpoint
+from training.task import schedule
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "training" / "configs" / "phantom_se_unet.yaml"
+AXIS = "scale_axis: {first: 1.0, ratio: 1.41, count: 3}"
+TINY = [
+    "data.train=2",
+    "fit.crop=[12, 12, 12]",
+    f"network.arguments={{channels: [2, 4], {AXIS}, dropout: 0.2}}",
+    "fit.scale_window=2",
+    "fit.checkpoint_every=2",
+    "fit.validate_every=6",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Small phantoms, two to train on and three to validate on, as a setting."""
+    folder = tmp_path_factory.mktemp("data")
+    assert command_line(["phantom", str(folder), "--count", "5", "--size", "20", "18", "16"]) == 0
+    rows = [f"phantom_{n:06d},{'train' if n < 2 else 'val'}" for n in range(5)]
+    (folder / "cases.csv").write_text("\n".join(["case,split", *rows]), encoding="utf-8")
+    return f"data.folder={folder}"
+
+
+def run(folder: Path, *more: str) -> None:
+    """A fit with results in a folder."""
+    fit(load_config(CONFIG, [*TINY, *more]), "the command", folder / "run", folder / "bundle")
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "bundle" / "weights.safetensors").read_bytes()
+
+
+def forked(work: Callable[..., None], *arguments: object, **environment: str) -> BaseProcess:
+    """Work in a process of its own, forked from one that has imported what takes long."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training.fit", "training.predict"])
+    process = context.Process(target=_quietly, args=(environment, work, *arguments))
+    process.start()
+    return process
+
+
+def _quietly(environment: dict[str, str], work: Callable[..., None], *arguments: object) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    work(*arguments)
+
+
+def begin(folder: Path, *settings: str) -> BaseProcess:
+    """A fit in a process of its own."""
+    return forked(run, folder, *settings)
+
+
+def wait_for(folder: Path, process: BaseProcess, before: float) -> float:
+    """Wait until there is a checkpoint written after a moment; returns when it was."""
+    deadline = time.monotonic() + 60
+    while not (folder / "run" / LAST).exists() or (folder / "run" / LAST).stat().st_mtime <= before:
+        assert process.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    return (folder / "run" / LAST).stat().st_mtime
+
+
+def test_a_fit_killed_at_random_moments_ends_with_the_very_bytes_of_one_that_was_not(data: str, tmp_path: Path) -> None:
+    undisturbed, killed, steps = tmp_path / "undisturbed", tmp_path / "killed", "fit.steps=61"
+    first = begin(undisturbed, data, steps)
+    first.join(100)
+    assert first.exitcode == 0
+    moments, last = np.random.default_rng(5), 0.0
+    for _ in range(4):
+        process = begin(killed, data, steps)
+        for _ in range(int(moments.integers(1, 4))):
+            last = wait_for(killed, process, last)
+        time.sleep(moments.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert not (killed / "bundle").exists()
+    end = begin(killed, data, steps)
+    end.join(100)
+    assert end.exitcode == 0
+    assert weights(killed) == weights(undisturbed)
+    assert (killed / "bundle" / "card.json").read_bytes() == (undisturbed / "bundle" / "card.json").read_bytes()
+    assert not list((killed / "run").glob(f"{UNFINISHED}*"))
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_if_the_last_is_damaged(
+    data: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, data, "fit.steps=5")
+    whole = weights(tmp_path)
+    shutil.rmtree(tmp_path / "bundle")
+    last = tmp_path / "run" / LAST
+    os.truncate(last, last.stat().st_size // 2)
+    run(tmp_path, data, "fit.steps=5")
+    assert f"{last} is damaged" in capfd.readouterr().err
+    assert weights(tmp_path) == whole
+
+    for name in (LAST, BEFORE):
+        os.truncate(tmp_path / "run" / name, 1000)
+    with pytest.raises(SegmentationError, match="no checkpoint that can be read"):
+        run(tmp_path, data, "fit.steps=5")
+
+
+def test_a_damaged_checkpoint_does_not_take_the_place_of_the_one_before(tmp_path: Path) -> None:
+    files = TwoCheckpoints()
+    for step in range(3):
+        files.save_checkpoint({"step": step}, tmp_path / LAST)
+    assert [torch.load(tmp_path / name)["step"] for name in (LAST, BEFORE)] == [2, 1]
+    os.truncate(tmp_path / LAST, 10)
+    files.save_checkpoint({"step": 3}, tmp_path / LAST)
+    assert [torch.load(tmp_path / name)["step"] for name in (LAST, BEFORE)] == [3, 1]
+
+
+def test_a_checkpoint_is_taken_for_whole_only_if_it_is(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path) is None
+    torch.save({"weights": torch.zeros(100)}, tmp_path / BEFORE)
+    assert newest_checkpoint(tmp_path) == tmp_path / BEFORE
+    torch.save({"weights": torch.zeros(100)}, tmp_path / LAST)
+    assert newest_checkpoint(tmp_path) == tmp_path / LAST
+    for length in (0, 10, 600, (tmp_path / LAST).stat().st_size - 1):
+        os.truncate(tmp_path / LAST, length)
+        assert newest_checkpoint(tmp_path) == tmp_path / BEFORE
+
+
+@pytest.mark.parametrize("change", ["fit.steps=7", "data.scale=[1.0, 1.2]", "augmentation.noise=0.1"])
+def test_the_folder_of_another_run_is_refused_and_the_setting_named(tmp_path: Path, change: str) -> None:
+    claim(tmp_path, load_config(CONFIG), "the command")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(OutputExists, match=change.partition("=")[0].replace(".", r"\.")):
+        claim(tmp_path, load_config(CONFIG, [change]), "another command")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_card_with_other_classes_is_another_run_and_one_with_another_description_is_not(tmp_path: Path) -> None:
+    shutil.copy(CONFIG, tmp_path)
+    text = (CONFIG.parent / "phantom.card.yaml").read_text(encoding="utf-8")
+    card = tmp_path / "phantom.card.yaml"
+    card.write_text(text, encoding="utf-8")
+    claim(tmp_path / "run", load_config(tmp_path / CONFIG.name), "the command")
+    card.write_text(text + "\nremark: a better one\n", encoding="utf-8")
+    claim(tmp_path / "run", load_config(tmp_path / CONFIG.name), "the command")
+    card.write_text(text.replace("name: Body", "name: Tail"), encoding="utf-8")
+    with pytest.raises(OutputExists, match=r"card\.labels"):
+        claim(tmp_path / "run", load_config(tmp_path / CONFIG.name), "the command")
+
+
+def test_a_run_may_go_on_on_other_machines(tmp_path: Path) -> None:
+    claim(tmp_path, load_config(CONFIG), "the command")
+    claim(tmp_path, load_config(CONFIG, ["compute.devices=2", "compute.workers=3"]), "another command")
+    assert (tmp_path / COMMAND).read_text() == "the command"
+
+
+def test_checkpoints_that_do_not_say_what_they_are_of_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / LAST).write_bytes(b"")
+    with pytest.raises(OutputExists, match="checkpoints of a run without"):
+        claim(tmp_path, load_config(CONFIG), "the command")
+
+
+def test_export_makes_the_bundle_of_a_run_again_and_says_if_the_run_is_not_finished(data: str, tmp_path: Path) -> None:
+    run(tmp_path, data, "fit.steps=4")
+    export_run(tmp_path / "run", tmp_path / "again")
+    assert filecmp.cmpfiles(tmp_path / "bundle", tmp_path / "again", ["card.json", "weights.safetensors"], False)[0]
+    os.replace(tmp_path / "run" / BEFORE, tmp_path / "run" / LAST)
+    export_run(tmp_path / "run", tmp_path / "unfinished")
+    training = read_bundle(tmp_path / "unfinished").card["training"]
+    assert training["command"] == "the command  # exported after step 2"
+    with pytest.raises(SegmentationError, match=r"config\.yaml"):
+        export_run(tmp_path / "nothing", tmp_path / "bundle")
+
+
+def test_a_network_trains_in_half_precision_and_its_bundle_is_measured_in_full(data: str, tmp_path: Path) -> None:
+    run(tmp_path, data, "fit.steps=2", "compute.precision=bf16-mixed")
+    half, card = weights(tmp_path), read_bundle(tmp_path / "bundle").card
+    export_run(tmp_path / "run", tmp_path / "bundle")  # in full precision
+    assert weights(tmp_path) == half
+    assert read_bundle(tmp_path / "bundle").card["metrics"] == card["metrics"]
+    shutil.rmtree(tmp_path / "run")
+    run(tmp_path, data, "fit.steps=2")
+    assert weights(tmp_path) != half
+    assert all(values.dtype == torch.float32 for values in load_file(tmp_path / "bundle/weights.safetensors").values())
+
+
+def test_the_learning_rate_can_fall_by_a_factor_each_round_of_the_cases() -> None:
+    fit_config = FitConfig(learning_rate=0.008, schedule="step", decay=0.95, decay_every=3)
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], fit_config.learning_rate)
+    steps, rates = schedule(optimizer, fit_config), []
+    for _ in range(7):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        steps.step()
+    assert rates == pytest.approx([0.008 * 0.95**n for n in (0, 0, 0, 1, 1, 1, 2)])
+
+
+# Two processes
+
+
+def in_two(*arguments: str) -> list[int | None]:
+    """A command of training in two processes that somebody else starts; returns their exit codes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    common = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    processes = [forked(_command, *arguments, "--devices", "2", LOCAL_RANK=rank, **common) for rank in "01"]
+    for process in processes:
+        process.join(100)
+    return [process.exitcode for process in processes]
+
+
+def _command(*arguments: str) -> None:
+    sys.argv = ["training", *arguments]
+    main()
+
+
+def test_two_processes_train_the_network_that_one_trains(data: str, tmp_path: Path) -> None:
+    settings = ["network.name=dynamic_se_unet", f"network.arguments={{channels: [2, 4], {AXIS}}}", "fit.batch=4"]
+    settings += [data, "fit.steps=3", "fit.learning_rate=0.001", "compute.accelerator=cpu"]
+    run(tmp_path / "one", *settings)
+    two = tmp_path / "two"
+    command = [sys.executable, "-m", "training", "fit", str(CONFIG), *TINY, *settings, "compute.devices=2"]
+    command += ["--run", str(two / "run"), "--bundle", str(two / "bundle")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'ScaleEquivSeg'}{os.pathsep}{ROOT}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("dice.Body") == 1
+    assert f"{two / 'bundle'}: validation Dice" in done.stdout
+
+    one_state, two_state = (load_file(folder / "bundle" / "weights.safetensors") for folder in (tmp_path / "one", two))
+    for name, values in one_state.items():
+        torch.testing.assert_close(two_state[name], values, atol=1e-4, rtol=1e-4, msg=name)
+    cards = [read_bundle(folder / "bundle").card for folder in (tmp_path / "one", two)]
+    assert cards[0]["name"] == cards[1]["name"]
+    assert cards[1]["metrics"] == pytest.approx(cards[0]["metrics"], abs=1e-3)
+
+
+def test_a_process_that_stops_for_an_error_ends_those_that_it_started() -> None:
+    trainer = trainer_on(ComputeConfig(accelerator="cpu", devices=2))
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    trainer.strategy.launcher.procs.append(child)
+    with pytest.raises(OutputExists), ending_together(trainer):
+        raise OutputExists
+    assert child.wait(10) == -signal.SIGTERM
+
+
+def test_a_batch_that_processes_cannot_share_is_refused_before_they_start(data: str, tmp_path: Path) -> None:
+    config = load_config(CONFIG, [*TINY, data, "fit.batch=3", "compute.accelerator=cpu", "compute.devices=2"])
+    with pytest.raises(ValueError, match="a batch of 3 cannot be shared by 2 processes"):
+        fit(config, "the command", tmp_path / "run", tmp_path / "bundle")
+
+
+def test_two_processes_predict_what_the_command_line_segments_and_leave_the_same_files(tmp_path: Path) -> None:
+    assert command_line(["phantom", str(tmp_path), "--count", "4", "--size", "12", "12", "12"]) == 0
+    images, one, two = tmp_path / "images", tmp_path / "one", tmp_path / "two"
+    (images / "damaged.nrrd").write_text("NRRD0004\n")
+    arguments = ["--bundle", "phantom-unet", "--device", "cpu"]
+    assert command_line(["segment", "--cases", str(images), "-o", str(one), *arguments]) == 10
+    predict = ["predict", "--data", str(images), "--out", str(two), "--bundle", "phantom-unet"]
+    assert in_two(*predict) == [10, 0]
+    names = sorted(path.name for path in one.iterdir())
+    assert {LOCK, "failures.csv", "volumes.csv", "phantom_000003.seg.nrrd"} <= set(names)
+    assert sorted(path.name for path in two.iterdir()) == names
+    assert filecmp.cmpfiles(one, two, names, shallow=False) == (names, [], [])
+
+    # Again with less to do than there are processes, and none of it failing.
+    (images / "damaged.nrrd").unlink()
+    result = two / "phantom_000002.seg.nrrd"
+    content = result.read_bytes()
+    result.unlink()
+    assert in_two(*predict, "--json", str(tmp_path / "report.json")) == [0, 0]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {key: report[key] for key in ("done", "skipped", "failed")} == {"done": 1, "skipped": 3, "failed": 0}
+    assert result.read_bytes() == content
+    assert not (two / "failures.csv").exists()
+    with (two / "volumes.csv").open(newline="") as stream:
+        assert [row["case"] for row in csv.DictReader(stream)] == [f"phantom_{n:06d}" for n in range(4)]
