@@ -31,6 +31,13 @@ def main() -> None:
     download.add_argument("folder", type=Path, metavar="FOLDER", help="the task becomes a folder in it")
     download.set_defaults(command=_download)
 
+    _add_experiment(commands)
+
+    figures = commands.add_parser("figures", help="draw the figures and tables of experiments from their records")
+    figures.add_argument("records", type=Path, help="a folder of records")
+    figures.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write them")
+    figures.set_defaults(command=_figures)
+
     equivariance = commands.add_parser("equivariance", help="how far layers and networks follow a change of scale")
     equivariance.add_argument("--network", action="append", metavar="NAME", help="only this untrained network")
     equivariance.add_argument("--image", type=Path, metavar="FILE", help="instead of random fields: on this image")
@@ -57,6 +64,8 @@ def main() -> None:
             parser.error("--bundle needs an --image")
         if options.ablation and (options.bundle or options.image or options.network or options.figure):
             parser.error("--ablation goes with --seed and --json alone")
+    if options.command is _experiment and not (options.data or options.list):
+        parser.error("an experiment needs the cases it trains on: --data FOLDER, or --list to look only")
     if options.command is _benchmark and options.engine and (options.cases or options.repeats or options.device):
         parser.error("--engine goes with --json alone")
     try:
@@ -124,9 +133,29 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         action=argparse.BooleanOptionalAction,
         help="leave a label out of the means where a case has none of it",
     )
+    evaluate.add_argument(
+        "--native-voxels",
+        action=argparse.BooleanOptionalAction,
+        help="show voxels of any size as if they had the card's spacing",
+    )
     evaluate.add_argument("--cases", type=Path, metavar="CSV", help="also write every case, scale and label here")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     evaluate.set_defaults(command=_evaluate)
+
+
+def _add_experiment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("experiment", help="do what is left of the runs of an experiment")
+    parser.add_argument("name", help="one of training/experiments, or the path of a .yaml file like those")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="the labelled cases")
+    parser.add_argument("--out", type=Path, metavar="RECORDS", help="the folder of records (default: training/records)")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="checkpoints and bundles (default: runs)"
+    )
+    parser.add_argument("--only", type=_names, default=(), metavar="A,B", help="only these variants")
+    parser.add_argument("--sizes", type=_numbers, default=(), metavar="N,M", help="only so many training cases; 0: all")
+    parser.add_argument("--seeds", type=_numbers, default=(), metavar="N,M", help="only these seeds")
+    parser.add_argument("--list", action="store_true", help="show what is done and what is left, and run nothing")
+    parser.set_defaults(command=_experiment)
 
 
 def _scales(text: str) -> tuple[float, ...]:
@@ -149,6 +178,10 @@ def _values(text: str) -> tuple[int, ...]:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.split(",")))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(int(part) for part in text.split(",")))
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -199,12 +232,35 @@ def _silence_lightning() -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from .evaluate import evaluate
 
-    names = ("splits", "classes", "background", "absent_is_unlabelled")
+    names = ("splits", "classes", "background", "absent_is_unlabelled", "native_voxels")
     settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     figures = evaluate(
         options.bundle, options.data, options.split, options.scales, options.scale_axis, settings, options.cases
     )
     _print_figures(figures, options.json)
+
+
+def _experiment(options: argparse.Namespace) -> None:
+    from .conduct import Places, carry_out, overview
+    from .experiment import find_experiment, read_experiment, runs_of
+    from .records import RECORDS
+
+    _silence_lightning()
+    experiment = read_experiment(find_experiment(options.name))
+    runs = runs_of(experiment, options.only, options.sizes, options.seeds)
+    records = options.out or RECORDS
+    if options.list:
+        print(*overview(runs, records, options.runs), sep="\n")
+        return
+    failed = carry_out(runs, Places(options.data, records, options.runs), lambda line: print(line, flush=True))
+    if failed:
+        raise SystemExit(f"{len(failed)} of {len(runs)} runs failed; the reasons are in {options.runs / 'failed'}")
+
+
+def _figures(options: argparse.Namespace) -> None:
+    from .figures import draw_all
+
+    print(*draw_all(options.records, options.out), sep="\n")
 
 
 def _download(options: argparse.Namespace) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class CaseData:
     """The values in the files that mean none of the classes."""
     absent_is_unlabelled: bool = False
     """A class that a case has no voxel of was not contoured in it: the loss does not ask for it."""
+    native_voxels: bool = False
+    """Show the voxels as they are, each as if it had the card's spacing: objects then differ in size as voxels do."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,16 @@ class Config:
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file; each override `fit.steps=10` replaces one value. The card's path is relative to the file."""
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = typed(Config, read_settings(path, overrides))
+    data = config.data
+    if isinstance(data, CaseData) and data.splits:
+        data = replace(data, splits=path.parent / data.splits)
+    return replace(config, card=path.parent / config.card, data=data)
+
+
+def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a YAML file and overrides say, without what they leave to the defaults."""
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -138,20 +151,19 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         for parent in parents:
             place = place.setdefault(parent, {})
         place[last] = yaml.safe_load(text)
-    config = _value(Config, values, "")
-    assert isinstance(config, Config)
-    data = config.data
-    if isinstance(data, CaseData) and data.splits:
-        data = replace(data, splits=path.parent / data.splits)
-    return replace(config, card=path.parent / config.card, data=data)
+    return values
+
+
+def typed(kind: type[T], values: Any) -> T:
+    """Nested dictionaries, as YAML gives them, as a dataclass."""
+    made: T = _dataclass(kind, values, "")
+    return made
 
 
 def labelling(values: Mapping[str, Any]) -> CaseData:
     """What the values in label files mean, of a bundle's record of its training data."""
     known = ("classes", "background", "absent_is_unlabelled")
-    data = _value(CaseData, {key: values[key] for key in known if key in values}, "data")
-    assert isinstance(data, CaseData)
-    return data
+    return typed(CaseData, {key: values[key] for key in known if key in values})
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

@@ -23,7 +23,7 @@ from ScaleEquivSegLib.whole_files import write_csv
 from .cases import BadData, LabelledCase, find_cases
 from .checks import check_cases
 from .config import CaseData, labelling
-from .preparation import Task, as_classes, unlabelled_classes
+from .preparation import Task, as_classes, in_native_voxels, unlabelled_classes
 from .reading import read_channels
 
 
@@ -72,6 +72,7 @@ def measured_rows(
     """Every class of every case at every scale.
 
     At every scale images and labels are magnified alike and measured on the magnified grid, so distances grow with it.
+    That grid is in true millimetres even where the network is shown native voxels.
     """
     bundle = read_bundle(bundle_folder)
     model = load_model(bundle)
@@ -101,7 +102,9 @@ def _measured(model: Model, case: LabelledCase, meant: CaseData, scales: Sequenc
     unlabelled = unlabelled_classes(labels, meant, task)
     names = {label.value: label.name for label in task.labels}
     for scale in scales:
-        found = segment(_magnified(channels, scale), model).labels
+        images = _magnified(channels, scale)
+        shown = in_native_voxels(images, task) if meant.native_voxels else images
+        found = Volume(segment(shown, model).labels.array, images[0].geometry)
         wanted = magnified_labels(labels, scale, len(names))
         looked_for = {value: name for value, name in names.items() if value not in unlabelled}
         measured = compare_classes(found, wanted, looked_for)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ScaleEquivSegLib.bundles import Channel, Label
+from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
-from ScaleEquivSegLib.segmentation import working_image
+from ScaleEquivSegLib.segmentation import Preparation, working_image
 from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, read_volume, resample
 
 from .cases import LabelledCase
@@ -84,6 +85,18 @@ def labels_on(labels: Volume, grid: Geometry, classes: int) -> np.ndarray:
     return np.stack([resample(mask, grid).array for mask in masks]).argmax(0).astype(np.uint8)
 
 
+def in_native_voxels(volumes: Sequence[Volume], how: Preparation) -> list[Volume]:
+    """The same voxels on a grid of the card's spacing, whatever they measure: nothing will be resampled."""
+    geometry = volumes[0].geometry
+    if not all(volume.geometry.agrees_with(geometry) for volume in volumes):
+        raise UnsuitableVolume("Images and labels can be shown voxel by voxel only if they lie on one grid.")
+    spacing = np.empty(3)
+    spacing[list(AxisOrder.towards(geometry.direction, how.orientation).axes)] = how.spacing
+    matrix = geometry.ijk_to_ras.copy()
+    matrix[:3, :3] = geometry.direction * spacing
+    return [Volume(volume.array, Geometry(geometry.shape, matrix)) for volume in volumes]
+
+
 def phantom_examples(count: int, first_seed: int, data: PhantomData, task: Task) -> list[Example]:
     """Generate phantoms with consecutive seeds, each of a random size within the configured range."""
     examples = []
@@ -98,6 +111,8 @@ def read_example(case: LabelledCase, data: CaseData, task: Task) -> Example:
     """Read a case and its labels."""
     channels = read_channels(case)
     labels = as_classes(read_volume(case.labels), data, task)
+    if data.native_voxels:
+        *channels, labels = in_native_voxels([*channels, labels], task)
     return prepare(case.name, channels, labels, task, unlabelled_classes(labels, data, task))
 
 

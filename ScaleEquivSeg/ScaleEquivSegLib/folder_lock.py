@@ -24,6 +24,10 @@ LOCK = ".scaleequivseg.lock"
 _IN_USE = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
+class FolderInUse(UnwritableOutput):
+    """A folder that another run is working in."""
+
+
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Make a folder if there is none, keep other runs out of it, and remove the unfinished files of killed ones.
@@ -52,7 +56,7 @@ def _locked(stream: IO[bytes], folder: Path) -> bool:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _IN_USE:
-            raise UnwritableOutput(
+            raise FolderInUse(
                 f"Another run is working in {folder}; wait until it has ended, or give another folder."
             ) from error
         return False

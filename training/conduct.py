@@ -1,0 +1,234 @@
+"""Carry out the runs of an experiment: train, measure, write the record. What is done is not done again.
+
+Any number of processes may work through the same list side by side; a lock on each training keeps them apart.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ScaleEquivSegLib.bundles import CARD, read_bundle
+from ScaleEquivSegLib.folder_lock import FolderInUse, alone_in
+from ScaleEquivSegLib.whole_files import remove, write_text
+
+from .cases import TRAIN, find_cases, with_splits
+from .config import CaseData, Config
+from .evaluate import measured_rows, summary
+from .experiment import Run
+from .export import read_card_text
+from .fit import fit
+from .preparation import Task
+from .records import Record, Session, arranged, as_json, read_record, session, write_record
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the cases are, where records go, and where checkpoints and bundles lie."""
+
+    data: Path
+    records: Path
+    runs: Path
+
+    def training(self, run: Run) -> Path:
+        """The folder of a training, which several runs may share."""
+        return self.runs / "trained" / self.data.name / run.training()
+
+    def failure(self, run: Run) -> Path:
+        """Where it says why a run failed."""
+        return failure_of(run, self.runs)
+
+
+class OtherSettings(ValueError):
+    """A record of a run that was made with other settings than the run has now."""
+
+
+def record_of(run: Run, records: Path) -> Path:
+    """The file that says that a run is done, and its figures."""
+    return records / run.experiment.name / f"{run.name}.json"
+
+
+def failure_of(run: Run, runs: Path) -> Path:
+    """The file that says why a run failed."""
+    return runs / "failed" / run.experiment.name / f"{run.name}.txt"
+
+
+def done(run: Run, records: Path) -> Record | None:
+    """The record of a run, if it is done; a record made with other settings is an error."""
+    path = record_of(run, records)
+    if not path.exists():
+        return None
+    record = read_record(path)
+    if (record.settings, record.test) != (run.settings(), run.test()):
+        raise OtherSettings(f"{path.name} was made with other settings than the experiment has now; remove it to go on")
+    return record
+
+
+def carry_out(runs: Sequence[Run], places: Places, say: Say) -> list[Run]:
+    """Do what is left of a list; returns the runs that failed.
+
+    What another process is at is left to it, and looked at again after the rest.
+    """
+    failed: list[Run] = []
+    while True:
+        in_use: list[Run] = []
+        finished = 0
+        for run in runs:
+            if run in failed:
+                continue
+            try:
+                finished += _carry_out(run, places, say)
+            except FolderInUse:
+                in_use.append(run)
+            except Exception as error:
+                write_text(traceback.format_exc(), places.failure(run))
+                say(f"{run.name} failed: {error}")
+                failed.append(run)
+        if not in_use or not finished:
+            for run in in_use:
+                say(f"{run.name} is left to another process")
+            return failed
+
+
+def _carry_out(run: Run, places: Places, say: Say) -> bool:
+    """Whether there was anything to do."""
+    if done(run, places.records):
+        return False
+    folder = places.training(run)
+    with alone_in(folder):
+        if done(run, places.records):  # by another process, a moment ago
+            return False
+        say(f"{run.experiment.name}: {run.name}")
+        record = _made(run, places, folder)
+        write_record(record, record_of(run, places.records))
+        remove(places.failure(run))
+    say(f"{run.name}: {_headline(record)}")
+    return True
+
+
+def _headline(record: Record) -> str:
+    return f"mean Dice {record.mean('dice.mean', record.main_scale):.4f} at ×{record.main_scale:g}"
+
+
+def _made(run: Run, places: Places, folder: Path) -> Record:
+    config = run.config(places.data)
+    cases = _training_cases(config)
+    trained = _trained(run, config, folder)
+    here, started = session(), time.monotonic()
+    bundle, test, variant = folder / "bundle", run.experiment, run.variant
+    labelled = {"splits": _cases_of(config).splits, "native_voxels": variant.native_voxels}
+    rows = measured_rows(bundle, places.data, test.split, test.scales, variant.scale_axis, labelled)
+    names, figures = arranged(rows)
+    return Record(
+        experiment=run.experiment.name,
+        variant=run.variant.name,
+        reference=run.experiment.reference,
+        size=run.size,
+        seed=run.seed,
+        training_cases=cases,
+        parameters=read_bundle(bundle).card["parameters"],
+        overrides=run.overrides,
+        settings=run.settings(),
+        test=run.test(),
+        config=as_json(config),
+        trained=[asdict(each) for each in trained],
+        measured=asdict(_ended(here, started)),
+        means={key: round(value, 4) for key, value in summary(rows).items()},
+        cases=names,
+        rows=figures,
+    )
+
+
+def _training_cases(config: Config) -> int:
+    """On how many cases the run trains; an error if there are fewer than it asks for."""
+    data = _cases_of(config)
+    assert data.folder is not None
+    found = find_cases(data.folder, Task.from_card(read_card_text(config.card)).inputs, data.splits)
+    there = sum(case.split == TRAIN for case in with_splits(found, data.validation))
+    if there < data.train:
+        raise ValueError(f"{data.folder} has {there} cases to train on, not {data.train}")
+    return data.train or there
+
+
+def _cases_of(config: Config) -> CaseData:
+    assert isinstance(config.data, CaseData)
+    return config.data
+
+
+def _trained(run: Run, config: Config, folder: Path) -> list[Session]:
+    """Train, or go on, unless it is done; returns all sessions that it took."""
+    account = folder / "sessions.json"
+    sessions = [Session(**entry) for entry in json.loads(account.read_text())] if account.exists() else []
+    if (folder / "bundle" / CARD).exists():
+        return sessions
+    here, started = session(), time.monotonic()
+    _write_sessions([*sessions, here], account)
+    fit(config, f"python -m training experiment {run.experiment.name}", folder / "run", folder / "bundle")
+    sessions = [*sessions, _ended(here, started)]
+    _write_sessions(sessions, account)
+    return sessions
+
+
+def _write_sessions(sessions: Sequence[Session], path: Path) -> None:
+    write_text(json.dumps([asdict(each) for each in sessions], indent=1) + "\n", path)
+
+
+def _ended(begun: Session, started: float) -> Session:
+    return replace(begun, seconds=round(time.monotonic() - started, 1))
+
+
+# What is done and what is left
+
+
+def overview(runs: Sequence[Run], records: Path, folder: Path) -> Iterator[str]:
+    """A line for each run, then how long the rest will take."""
+    finished, outdated = {}, set()
+    for run in runs:
+        try:
+            if record := done(run, records):
+                finished[run] = record
+        except OtherSettings:
+            outdated.add(run)
+    expected = _expected(runs, finished)
+    for run in runs:
+        if run in finished:
+            yield f"done    {run.name}: {_headline(finished[run])}"
+        elif run in outdated:
+            yield f"other   {run.name}: its record was made with other settings"
+        else:
+            state = "failed" if failure_of(run, folder).exists() else "left"
+            yield f"{state:7s} {run.name}: {_duration(expected[run])}"
+    total = None if None in expected.values() else sum(filter(None, expected.values()))
+    yield f"{len(finished)} of {len(runs)} done; the rest: {_duration(total)} for one process"
+
+
+def _expected(runs: Sequence[Run], finished: dict[Run, Record]) -> dict[Run, float | None]:
+    """Seconds of each run that is left: the mean of those of its variant, or else of all."""
+    trained = {run.training() for run in finished}
+    expected: dict[Run, float | None] = {}
+    for run in runs:
+        if run in finished:
+            continue
+        alike = [record for of, record in finished.items() if of.variant == run.variant] or list(finished.values())
+        measuring = _mean([record.measured["seconds"] for record in alike])
+        training = 0.0 if run.training() in trained else _mean([record.training_seconds for record in alike])
+        expected[run] = None if measuring is None or training is None else measuring + training
+        trained.add(run.training())
+    return expected
+
+
+def _mean(seconds: Sequence[float | None]) -> float | None:
+    known = [value for value in seconds if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "nobody knows how long"
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,151 @@
+"""Records of runs: what was asked, where it was computed, and how well every case was found. Small enough to commit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from ScaleEquivSegLib.whole_files import write_text
+
+from .evaluate import Row
+
+RECORDS = Path(__file__).parent / "records"
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where something was computed; without seconds it did not come to its end."""
+
+    revision: str
+    changed: bool
+    """Whether the sources differed from that revision."""
+    torch: str
+    platform: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run. `rows` are the figures of the cases at one scale and of one class, in the order of `cases`."""
+
+    experiment: str
+    variant: str
+    reference: str
+    size: int
+    seed: int
+    training_cases: int
+    parameters: int
+    overrides: list[str]
+    settings: dict[str, Any]
+    test: dict[str, Any]
+    config: dict[str, Any]
+    trained: list[dict[str, Any]]
+    measured: dict[str, Any]
+    means: dict[str, float]
+    cases: list[str]
+    rows: list[dict[str, Any]]
+
+    @property
+    def network(self) -> str:
+        name: str = self.config["network"]["name"]
+        return name
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Nothing if a session was killed: nobody has counted it."""
+        seconds = [session["seconds"] for session in self.trained]
+        return None if None in seconds else sum(seconds)
+
+    @property
+    def main_scale(self) -> float:
+        """Of the scales of the test the one nearest to the cases as they are."""
+        return min(self.test["scales"], key=lambda scale: abs(math.log(scale)))
+
+    def mean(self, metric: str, scale: float) -> float:
+        """`dice.mean`, `hd95.LABEL`, ... at a scale."""
+        return self.means[f"{metric}@{scale:g}"]
+
+    def dice_of_cases(self, scale: float) -> np.ndarray:
+        """Of each case the mean over its classes."""
+        dice = [row["dice"] for row in self.rows if row["scale"] == scale]
+        return np.nanmean(np.array(dice, float), axis=0)  # a class that a case has no figure of is None, so NaN
+
+
+def session() -> Session:
+    """Here and now."""
+    root = Path(__file__).parents[1]
+    cores = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    # Records of other runs are no change of what is run.
+    changes = _git(root, "status", "--porcelain", "--", ".", f":(exclude){RECORDS.relative_to(root).as_posix()}")
+    return Session(_git(root, "rev-parse", "HEAD") or "unknown", bool(changes), torch.__version__, cores + gpu)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, encoding="utf-8", check=False)
+    except FileNotFoundError:  # no git here
+        return ""
+    return done.stdout.strip()
+
+
+def arranged(measured: Sequence[Row]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The cases, and their figures as a record has them."""
+    found = {(row.scale, row.label, row.case): row for row in measured}
+    cases = list(dict.fromkeys(row.case for row in measured))
+    rows = []
+    for scale, label in dict.fromkeys((row.scale, row.label) for row in measured):
+        of_cases = [found.get((scale, label, case)) for case in cases]
+        figures = {metric: [_rounded(row, metric) for row in of_cases] for metric in ("dice", "hd95")}
+        rows.append({"scale": scale, "label": label, **figures})
+    return cases, rows
+
+
+def _rounded(row: Row | None, metric: str) -> float | None:
+    """Nothing for a class that nobody looked for in a case."""
+    value = getattr(row, metric, math.nan)
+    return None if math.isnan(value) else round(value, 4)
+
+
+def as_json(value: Any) -> Any:
+    """A dataclass as JSON can hold it, of paths the names alone: where a folder lies is a machine's business."""
+    return json.loads(json.dumps(asdict(value), default=_name))
+
+
+def _name(path: PurePath) -> str:
+    return path.name
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write a record, a line for each entry and each row."""
+    entries = asdict(record)
+    rows = ",\n  ".join(json.dumps(row) for row in entries.pop("rows"))
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items()]
+    write_text("{\n" + ",\n".join([*lines, f'"rows": [\n  {rows}\n]']) + "\n}\n", path)
+
+
+def read_record(path: Path) -> Record:
+    """Read a record; one of another form is refused."""
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    if set(entries) != {field.name for field in fields(Record)}:
+        raise ValueError(f"{path} is no record of a run in the present form")
+    return Record(**entries)
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records below a folder, in the order of their paths."""
+    return _sorted(read_record(path) for path in folder.rglob("*.json"))
+
+
+def _sorted(records: Iterable[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: (record.experiment, record.variant, record.size, record.seed))
