@@ -66,6 +66,8 @@ def main() -> None:
             parser.error("--ablation goes with --seed and --json alone")
     if options.command is _experiment and not (options.data or options.list):
         parser.error("an experiment needs the cases it trains on: --data FOLDER, or --list to look only")
+    if options.command is _evaluate and options.note and (options.scale_axis or options.native_voxels):
+        parser.error("--note is for a bundle as its card describes it: not with --scale-axis or --native-voxels")
     if options.command is _benchmark and options.engine and (options.cases or options.repeats or options.device):
         parser.error("--engine goes with --json alone")
     try:
@@ -140,7 +142,19 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     evaluate.add_argument("--cases", type=Path, metavar="CSV", help="also write every case, scale and label here")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    evaluate.add_argument(
+        "--note",
+        action="store_true",
+        help="also into the card, with time and memory of a run on this machine",
+    )
     evaluate.set_defaults(command=_evaluate)
+
+    robustness = commands.add_parser("robustness", help="the same cases cut, placed and stored in other ways")
+    robustness.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
+    robustness.add_argument("--data", type=Path, required=True, help="labelled cases, as for evaluate")
+    robustness.add_argument("--split", help="only the cases of this split")
+    robustness.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    robustness.set_defaults(command=_robustness)
 
 
 def _add_experiment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -192,7 +206,7 @@ def _fit(options: argparse.Namespace) -> None:
     _silence_lightning()
     started = time.monotonic()
     config = load_config(options.config, options.overrides)
-    command = shlex.join(["python", "-m", "training", *sys.argv[1:]])
+    command = _this_command()
     run = options.run or Path("runs") / options.config.stem
     _tell(fit(config, command, run, options.bundle), options.bundle, started)
 
@@ -238,6 +252,20 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.bundle, options.data, options.split, options.scales, options.scale_axis, settings, options.cases
     )
     _print_figures(figures, options.json)
+    if options.note:
+        from .export import note_measurements
+
+        note_measurements(options.bundle, figures, _this_command())
+
+
+def _robustness(options: argparse.Namespace) -> None:
+    from .robustness import robustness
+
+    _print_figures(robustness(options.bundle, options.data, options.split), options.json)
+
+
+def _this_command() -> str:
+    return shlex.join(["python", "-m", "training", *sys.argv[1:]])
 
 
 def _experiment(options: argparse.Namespace) -> None:

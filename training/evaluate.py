@@ -81,10 +81,11 @@ def measured_rows(
             raise ValueError(f"{bundle.name} has no scale axis that could be exchanged")
         model.network.axis = scale_axis
     meant = replace(labelling(bundle.card["training"].get("data", {})), folder=data, **(settings or {}))
-    return [row for case in _cases(bundle, meant, data, split) for row in _measured(model, case, meant, scales)]
+    return [row for case in chosen_cases(bundle, meant, data, split) for row in _measured(model, case, meant, scales)]
 
 
-def _cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None) -> list[LabelledCase]:
+def chosen_cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None) -> list[LabelledCase]:
+    """The cases of a split, checked."""
     cases = find_cases(data, bundle.inputs, meant.splits)
     chosen = [case for case in cases if split is None or case.split == split]
     if not chosen:

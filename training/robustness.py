@@ -3,48 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from ScaleEquivSegLib.bundles import Bundle
-from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, resample, working_geometry
+from ScaleEquivSegLib.bundles import Bundle, read_bundle
+from ScaleEquivSegLib.comparison import dice
+from ScaleEquivSegLib.segmentation import Model, load_model, segment
+from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, read_volume, resample, working_geometry
 
-from .preparation import labels_on
-
-Pair = tuple[Volume, Volume]
-"""An image and its labels, upright in the bundle's orientation."""
-Change = Callable[[Pair, Bundle], Pair]
-
-
-def upright(pair: Pair, bundle: Bundle) -> Pair:
-    """A case with its axes in the order of the bundle's orientation."""
-    image, labels = (AxisOrder.towards(v.geometry.direction, bundle.orientation).apply(v) for v in pair)
-    return image, labels
+from .cases import LabelledCase
+from .config import CaseData, labelling
+from .evaluate import chosen_cases
+from .preparation import Task, as_classes, labels_on
+from .reading import read_channels
 
 
-def as_it_is(pair: Pair, bundle: Bundle) -> Pair:
+@dataclass(frozen=True)
+class Scan:
+    """The channels and the classes of a case on one grid, its axes as the bundle's orientation has them."""
+
+    channels: tuple[Volume, ...]
+    labels: Volume
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.labels.geometry
+
+    def each(self, of_channel: Callable[[Volume], Volume], of_labels: Callable[[Volume], Volume]) -> Scan:
+        return Scan(tuple(of_channel(channel) for channel in self.channels), of_labels(self.labels))
+
+
+Change = Callable[[Scan, Bundle], Scan]
+
+
+def as_it_is(scan: Scan, bundle: Bundle) -> Scan:
     """Unchanged."""
-    return pair
+    return scan
 
 
-def mirrored(pair: Pair, bundle: Bundle) -> Pair:
+def mirrored(scan: Scan, bundle: Bundle) -> Scan:
     """Left for right."""
-    axis = _left_right(bundle)
-    image, labels = (np.flip(volume.array, axis) for volume in pair)
-    swapped = np.array(bundle.mirrored_classes, np.uint8)
-    return Volume(image, pair[0].geometry), Volume(swapped[labels], pair[1].geometry)
-
-
-def both_sides(pair: Pair, bundle: Bundle) -> Pair:
-    """Beside it its mirror image: one of each side."""
-    image, labels = (
-        Volume(
-            array := np.concatenate([v.array, m.array], _left_right(bundle)),
-            Geometry(array.shape, v.geometry.ijk_to_ras),
-        )
-        for v, m in zip(pair, mirrored(pair, bundle), strict=True)
+    axis, swapped = _left_right(bundle), np.array(bundle.mirrored_classes, np.uint8)
+    return scan.each(
+        lambda channel: Volume(np.flip(channel.array, axis), channel.geometry),
+        lambda labels: Volume(swapped[np.flip(labels.array, axis)], labels.geometry),
     )
-    return image, labels
+
+
+def both_sides(scan: Scan, bundle: Bundle) -> Scan:
+    """Beside it its mirror image: one of each side."""
+    other = mirrored(scan, bundle)
+
+    def joined(one: Volume, two: Volume) -> Volume:
+        array = np.concatenate([one.array, two.array], _left_right(bundle))
+        return Volume(array, Geometry(array.shape, one.geometry.ijk_to_ras))
+
+    channels = tuple(joined(*pair) for pair in zip(scan.channels, other.channels, strict=True))
+    return Scan(channels, joined(scan.labels, other.labels))
 
 
 def _left_right(bundle: Bundle) -> int:
@@ -52,49 +69,62 @@ def _left_right(bundle: Bundle) -> int:
     return 2 - next(axis for axis, letter in enumerate(bundle.orientation) if letter in "RL")
 
 
-def in_wider_view(mode: str) -> Change:
-    """In a volume twice as large along each axis, in a corner of it, surrounded as `numpy.pad` does it."""
+def in_wider_view(scan: Scan, bundle: Bundle) -> Scan:
+    """In a volume twice as large along each axis, nearer to one corner of it; the smallest value surrounds it."""
+    shape = scan.labels.array.shape
+    before = [n // 4 for n in shape]
+    grid = _shifted(scan.geometry, [-n for n in before], [2 * n for n in shape])
+    inside = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
 
-    def change(pair: Pair, bundle: Bundle) -> Pair:
-        before = [n // 4 for n in pair[0].array.shape]
-        margins = [(b, n - b) for b, n in zip(before, pair[0].array.shape, strict=True)]
-        matrix = pair[0].geometry.ijk_to_ras.copy()
-        matrix[:3, 3] = pair[0].geometry.to_ras(-np.array(before[::-1]))
-        image = np.pad(pair[0].array, margins, mode)  # type: ignore[call-overload]
-        labels = np.pad(pair[1].array, margins, "reflect" if mode == "reflect" else "constant")
-        grid = Geometry(image.shape, matrix)
-        return Volume(image, grid), Volume(labels, grid)
+    def surrounded(volume: Volume) -> Volume:
+        array = np.full(grid.shape, volume.array.min())
+        array[inside] = volume.array
+        return Volume(array, grid)
 
-    return change
-
-
-def off_centre(pair: Pair, bundle: Bundle) -> Pair:
-    """Cut so that what is sought for lies at the border: a third of the background is gone at one end of each axis."""
-    found = np.argwhere(pair[1].array > 0)
-    if not len(found):
-        return pair
-    start = found.min(0)
-    matrix = pair[0].geometry.ijk_to_ras.copy()
-    matrix[:3, 3] = pair[0].geometry.to_ras(start[::-1])
-    cut = tuple(slice(int(s), None) for s in start)
-    shape = pair[0].array[cut].shape
-    image, labels = (Volume(volume.array[cut], Geometry(shape, matrix)) for volume in pair)
-    return image, labels
+    return scan.each(surrounded, surrounded)
 
 
-def in_other_numbers(pair: Pair, bundle: Bundle) -> Pair:
-    """With values between 500 and 30500, as if another scanner had written them."""
-    array = pair[0].array.astype(np.float64)
-    span = max(float(np.ptp(array)), 1e-9)
-    return Volume((500 + 30_000 * (array - array.min()) / span).astype(np.int16), pair[0].geometry), pair[1]
+def off_centre(scan: Scan, bundle: Bundle) -> Scan:
+    """Cut so that what is sought lies at the border: nothing is left before it along each axis."""
+    found = np.argwhere(scan.labels.array > 0)
+    first = [int(n) for n in found.min(0)] if len(found) else [0, 0, 0]
+    rest = [n - start for n, start in zip(scan.labels.array.shape, first, strict=True)]
+    grid = _shifted(scan.geometry, first, rest)
+
+    def cut(volume: Volume) -> Volume:
+        return Volume(volume.array[first[0] :, first[1] :, first[2] :], grid)
+
+    return scan.each(cut, cut)
 
 
-def in_voxels(*spacing: float) -> Change:
-    """Scanned with voxels of another size."""
+def _shifted(geometry: Geometry, first: list[int], shape: list[int]) -> Geometry:
+    """The grid that begins at an index (k, j, i) of another one."""
+    matrix = geometry.ijk_to_ras.copy()
+    matrix[:3, 3] = geometry.to_ras(np.array(first[::-1]))
+    return Geometry((shape[0], shape[1], shape[2]), matrix)
 
-    def change(pair: Pair, bundle: Bundle) -> Pair:
-        grid = working_geometry(pair[0].geometry, np.array(spacing))
-        return resample(pair[0], grid), Volume(labels_on(pair[1], grid, len(bundle.labels)), grid)
+
+def in_other_numbers(scan: Scan, bundle: Bundle) -> Scan:
+    """With whole numbers between 500 and 30500, as if another scanner had written them."""
+
+    def rescaled(channel: Volume) -> Volume:
+        array = channel.array.astype(np.float64)
+        span = max(float(np.ptp(array)), 1e-9)
+        return Volume((500 + 30_000 * (array - array.min()) / span).astype(np.int16), channel.geometry)
+
+    return scan.each(rescaled, lambda labels: labels)
+
+
+def in_voxels_of(factor: tuple[float, float, float]) -> Change:
+    """Scanned with voxels so many times larger along i, j, k."""
+
+    def change(scan: Scan, bundle: Bundle) -> Scan:
+        grid = working_geometry(scan.geometry, scan.geometry.spacing * factor)
+        classes = len(bundle.labels)
+        return scan.each(
+            lambda channel: resample(channel, grid),
+            lambda labels: Volume(labels_on(labels, grid, classes), grid),
+        )
 
     return change
 
@@ -103,12 +133,39 @@ CHANGES: Mapping[str, Change] = {
     "as_it_is": as_it_is,
     "mirrored": mirrored,
     "both_sides": both_sides,
-    "wider_zero": in_wider_view("constant"),
-    "wider_edge": in_wider_view("edge"),
-    "wider_reflect": in_wider_view("reflect"),
+    "wider_view": in_wider_view,
     "off_centre": off_centre,
     "other_numbers": in_other_numbers,
-    "spacing_0.7": in_voxels(0.7, 0.7, 0.7),
-    "spacing_1.5": in_voxels(1.5, 1.5, 1.5),
-    "spacing_0.7_0.7_1.5": in_voxels(0.7, 0.7, 1.5),
+    "voxels_x0.7": in_voxels_of((0.7, 0.7, 0.7)),
+    "voxels_x1.5": in_voxels_of((1.5, 1.5, 1.5)),
+    "slices_x2": in_voxels_of((0.7, 0.7, 1.4)),
 }
+
+
+def robustness(bundle_folder: Path, data: Path, split: str | None) -> dict[str, float]:
+    """Mean Dice over labels and cases after each change, and of the worst case."""
+    bundle = read_bundle(bundle_folder)
+    model = load_model(bundle)
+    meant = labelling(bundle.card["training"].get("data", {}))
+    scans = [_upright(case, meant, bundle) for case in chosen_cases(bundle, meant, data, split)]
+    figures = {"cases": float(len(scans))}
+    for name, change in CHANGES.items():
+        found = [_mean_dice(change(scan, bundle), model) for scan in scans]
+        figures |= {f"dice.{name}": float(np.nanmean(found)), f"dice.{name}.worst_case": float(np.nanmin(found))}
+    return figures
+
+
+def _upright(case: LabelledCase, meant: CaseData, bundle: Bundle) -> Scan:
+    channels = read_channels(case)
+    geometry = channels[0].geometry
+    labels = Volume(as_classes(read_volume(case.labels), meant, Task.from_card(bundle.card)).array, geometry)
+    order = AxisOrder.towards(geometry.direction, bundle.orientation)
+    return Scan(tuple(order.apply(resample(channel, geometry)) for channel in channels), order.apply(labels))
+
+
+def _mean_dice(scan: Scan, model: Model) -> float:
+    """Over the labels that the case has."""
+    found = segment(scan.channels, model).labels.array
+    wanted = scan.labels.array
+    present = [label.value for label in model.bundle.labels if (wanted == label.value).any()]
+    return float(np.mean([dice(found == value, wanted == value) for value in present])) if present else float("nan")

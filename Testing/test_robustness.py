@@ -1,0 +1,89 @@
+"""Changing how a case is cut, placed and stored leaves image and labels where they belong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ScaleEquivSegLib.bundles import Bundle, bundled_models, read_bundle
+from ScaleEquivSegLib.cli import main as command_line
+from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry
+from training.__main__ import main
+from training.robustness import CHANGES, Scan
+
+SHAPE = (12, 14, 10)
+"""Voxels along i, j, k."""
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return read_bundle(bundled_models() / "phantom-unet")
+
+
+def world(geometry: Geometry) -> np.ndarray:
+    k, j, i = np.indices(geometry.shape, dtype=np.float64)
+    return geometry.to_ras(np.stack([i, j, k], -1))
+
+
+def a_scan() -> Scan:
+    """A channel whose value is a position in the world, and a block of two labels off its middle."""
+    grid = make_geometry(SHAPE, (1.0, 1.5, 2.0), np.eye(3), (5, -7, 9))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[3:7, 5:9, 2:7], labels[3:7, 9:12, 2:7] = 1, 2
+    return Scan((Volume(world(grid) @ (1.0, 0.5, 0.25), grid),), Volume(labels, grid))
+
+
+@pytest.mark.parametrize("name", [n for n in CHANGES if n not in ("mirrored", "both_sides", "other_numbers")])
+def test_a_change_of_view_or_voxels_moves_nothing_in_the_world(name: str, bundle: Bundle) -> None:
+    scan = a_scan()
+    changed = CHANGES[name](scan, bundle)
+    assert changed.channels[0].geometry.agrees_with(changed.geometry)
+    inside, places = changed.labels.array > 0, world(changed.geometry)
+    expected = (places @ (1.0, 0.5, 0.25))[inside]
+    assert np.allclose(changed.channels[0].array[inside], expected, atol=0.3 if "x" in name else 1e-9)
+    # Each label fills the same box.
+    for value in (1, 2):
+        before, after = world(scan.geometry)[scan.labels.array == value], places[changed.labels.array == value]
+        assert np.abs(before.min(0) - after.min(0)).max() < 1.5
+        assert np.abs(before.max(0) - after.max(0)).max() < 1.5
+
+
+def test_a_wider_view_has_the_case_whole_and_off_its_middle(bundle: Bundle) -> None:
+    scan = a_scan()
+    wider = CHANGES["wider_view"](scan, bundle)
+    assert wider.labels.array.shape == tuple(2 * n for n in scan.labels.array.shape)
+    assert (wider.labels.array > 0).sum() == (scan.labels.array > 0).sum()
+    assert (wider.channels[0].array == scan.channels[0].array.min()).mean() > 0.8
+
+
+def test_off_centre_the_object_touches_the_border_along_every_axis(bundle: Bundle) -> None:
+    found = np.argwhere(CHANGES["off_centre"](a_scan(), bundle).labels.array > 0)
+    assert found.min(0).tolist() == [0, 0, 0]
+
+
+def test_the_mirror_image_lies_beside_the_image_and_its_labels_with_it(bundle: Bundle) -> None:
+    scan = a_scan()
+    both = CHANGES["both_sides"](scan, bundle)
+    i = scan.labels.array.shape[2]
+    for joined, single in ((both.labels, scan.labels), (both.channels[0], scan.channels[0])):
+        assert np.array_equal(joined.array[:, :, :i], single.array)
+        assert np.array_equal(joined.array[:, :, i:], single.array[:, :, ::-1])
+
+
+def test_a_bundle_is_measured_after_every_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line(["phantom", str(tmp_path / "data"), "--seed", "200000", "--size", "40", "40", "40"]) == 0
+    arguments = ["--bundle", bundled_models() / "phantom-unet", "--data", tmp_path / "data"]
+    monkeypatch.setattr(
+        sys, "argv", ["training", "robustness", *map(str, arguments), "--json", str(tmp_path / "f.json")]
+    )
+    main()
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert set(figures) == {"cases", *(f"dice.{n}{end}" for n in CHANGES for end in ("", ".worst_case"))}
+    assert figures["dice.other_numbers"] == pytest.approx(figures["dice.as_it_is"], abs=0.01)
+    assert figures["dice.as_it_is"] > 0.5
