@@ -17,7 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ScaleEquivSegLib.bundles import CARD, NETWORKS, WEIGHTS, bundled_models, find_bundles, read_bundle
+from ScaleEquivSegLib import networks
+from ScaleEquivSegLib.bundles import CARD, CLASSIFIERS, NETWORKS, WEIGHTS, bundled_models, find_bundles, read_bundle
 from ScaleEquivSegLib.card import _KINDS, SEAL, seal_of
 from ScaleEquivSegLib.errors import BadBundle
 from ScaleEquivSegLib.inference import load_network
@@ -130,7 +131,7 @@ def rules_in(schema: Any) -> Iterator[dict[str, Any]]:
         for key in ("properties", "$defs"):
             for rules in schema.get(key, {}).values():
                 yield from rules_in(rules)
-        for key in ("items", "additionalProperties"):
+        for key in ("items", "additionalProperties", "if", "then", "else"):
             yield from rules_in(schema.get(key))
 
 
@@ -138,7 +139,7 @@ def test_the_reader_knows_every_word_of_the_schema() -> None:
     words = {word for rules in rules_in(SCHEMA) for word in rules}
     assert words <= {
         *("$schema", "title", "description", "$defs", "$ref", "type", "required", "properties", "additionalProperties"),
-        *("items", "minItems", "maxItems", "pattern", "minimum", "maximum"),
+        *("items", "minItems", "maxItems", "pattern", "minimum", "maximum", "if", "then", "else"),
     }
     assert {rules["type"] for rules in rules_in(SCHEMA) if "type" in rules} <= set(_KINDS)
     patterns = [rules["pattern"] for rules in rules_in(SCHEMA) if rules.get("type") == "string"]
@@ -147,6 +148,7 @@ def test_the_reader_knows_every_word_of_the_schema() -> None:
 
 def test_cards_may_name_exactly_the_networks_there_are() -> None:
     assert set(NETWORKS) == set(BUILDERS)
+    assert set(CLASSIFIERS) == set(networks.CLASSIFIERS)
     described = SCHEMA["properties"]["network"]["properties"]["name"]["description"]
     assert all(name in described for name in NETWORKS)
 
