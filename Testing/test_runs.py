@@ -262,7 +262,7 @@ def test_two_processes_train_the_network_that_one_trains(data: str, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.count("dice.Body") == 1
-    assert f"{two / 'bundle'}: validation Dice" in done.stdout
+    assert f"{two / 'bundle'}: validation dice" in done.stdout
 
     one_state, two_state = (load_file(folder / "bundle" / "weights.safetensors") for folder in (tmp_path / "one", two))
     for name, values in one_state.items():

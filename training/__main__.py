@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ScaleEquivSegLib.cli.console import positive
-from ScaleEquivSegLib.errors import SegmentationError
+from ScaleEquivSegLib.errors import BadRequest, SegmentationError
 
 
 def main() -> None:
@@ -140,7 +140,9 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         action=argparse.BooleanOptionalAction,
         help="show voxels of any size as if they had the card's spacing",
     )
-    evaluate.add_argument("--cases", type=Path, metavar="CSV", help="also write every case, scale and label here")
+    evaluate.add_argument(
+        "--cases", type=Path, metavar="CSV", help="also write every case, scale and label, or probability, here"
+    )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     evaluate.add_argument(
         "--note",
@@ -233,7 +235,8 @@ def _tell(metrics: Mapping[str, float], bundle: Path, started: float) -> None:
 
     rank_zero_only(_print_figures)(metrics)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    rank_zero_only(print)(f"{bundle}: validation Dice {metrics['dice']:.4f}, after {minutes} min {seconds} s")
+    name, value = next(iter(metrics.items()))
+    rank_zero_only(print)(f"{bundle}: validation {name} {value:.4f}, after {minutes} min {seconds} s")
 
 
 def _silence_lightning() -> None:
@@ -244,13 +247,21 @@ def _silence_lightning() -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from ScaleEquivSegLib.bundles import read_bundle
+
     from .evaluate import evaluate
+    from .evaluate_pictures import evaluate_pictures
 
     names = ("splits", "classes", "background", "absent_is_unlabelled", "native_voxels")
     settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    figures = evaluate(
-        options.bundle, options.data, options.split, options.scales, options.scale_axis, settings, options.cases
-    )
+    if read_bundle(options.bundle).kind == "classification":
+        if settings or options.scale_axis or options.scales != (1.0,):
+            raise BadRequest("a classification is measured with --split, --cases, --json and --note alone.")
+        figures = evaluate_pictures(options.bundle, options.data, options.split, options.cases)
+    else:
+        figures = evaluate(
+            options.bundle, options.data, options.split, options.scales, options.scale_axis, settings, options.cases
+        )
     _print_figures(figures, options.json)
     if options.note:
         from .export import note_measurements

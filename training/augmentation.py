@@ -33,7 +33,7 @@ class Augmenter:
         self.how = how
         self.left_right = next(axis for axis, letter in enumerate(task.orientation) if letter in "RL")
         self.mirrored_classes = torch.tensor(task.mirrored_classes, dtype=torch.uint8)
-        self.looks = mt.Compose(list(_looks(how)))
+        self.looks = looks(how)
 
     def __call__(self, example: Example, random: np.random.Generator) -> Sample:
         factor = float(np.exp(random.uniform(*np.log(self.how.scale))))
@@ -99,6 +99,11 @@ def _blurred(image: Tensor, coarser: float) -> Tensor:
     """The image with no more detail than voxels larger by a factor can show."""
     sigma = 0.4 * (coarser**2 - 1) ** 0.5
     return torch.as_tensor(mt.GaussianSmooth(sigma)(image))
+
+
+def looks(how: Augmentation) -> mt.Compose:
+    """Random changes of how images look; where things are stays as it is."""
+    return mt.Compose(list(_looks(how)))
 
 
 def _looks(how: Augmentation) -> Iterator[mt.Transform]:

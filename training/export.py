@@ -15,10 +15,10 @@ from typing import Any
 import torch
 import yaml
 from safetensors.torch import save_file
+from torch import nn
 
-from ScaleEquivSegLib.bundles import CARD, WEIGHTS, read_bundle
+from ScaleEquivSegLib.bundles import CARD, WEIGHTS, kind_of, read_bundle
 from ScaleEquivSegLib.card import SCHEMA, SEAL, seal_of
-from ScaleEquivSegLib.networks import SegmentationNetwork
 from ScaleEquivSegLib.networks.unet import parameter_count
 
 from .benchmarks.memory import in_own_process
@@ -42,13 +42,11 @@ def network_arguments(config: Config, card: Mapping[str, Any]) -> dict[str, Any]
     return {
         **config.network.arguments,
         "in_channels": len(card["inputs"]),
-        "classes": len(card["labels"]) + 1,
+        "classes": len(card["classes"]) if kind_of(card) == "classification" else len(card["labels"]) + 1,
     }
 
 
-def export_bundle(
-    network: SegmentationNetwork, config: Config, command: str, metrics: Mapping[str, float], folder: Path
-) -> None:
+def export_bundle(network: nn.Module, config: Config, command: str, metrics: Mapping[str, float], folder: Path) -> None:
     """Write weights and sealed card; the card comes last, so that an unfinished bundle is not taken for one."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -74,11 +72,11 @@ def export_bundle(
 
 
 def note_measurements(folder: Path, metrics: Mapping[str, float], command: str) -> None:
-    """Put figures into a bundle's card, the command that printed them, and what a volume costs on this machine."""
+    """Put figures into a bundle's card, the command that printed them; of a segmentation also what a volume costs on
+    this machine."""
     card = dict(read_bundle(folder).card)
-    _write_sealed(
-        {**card, "metrics": _finite(metrics), "metrics_command": command, "expected": _expected(folder)}, folder
-    )
+    expected = {"expected": _expected(folder)} if kind_of(card) == "segmentation" else {}
+    _write_sealed({**card, "metrics": _finite(metrics), "metrics_command": command, **expected}, folder)
 
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float]:

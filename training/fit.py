@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
 
+from ScaleEquivSegLib.bundles import kind_of
 from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.folder_lock import alone_in
-from ScaleEquivSegLib.networks import build_network
+from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
 from ScaleEquivSegLib.networks.unet import restate_statistics
 
 from .augmentation import Augmenter
 from .config import ComputeConfig, Config
 from .data import Samples, examples, training_loader, validation_loader
 from .export import export_bundle, network_arguments, read_card_text
-from .preparation import Example, Task
+from .picture_metrics import figure_names
+from .picture_samples import PictureAugmenter, PictureTask, picture_examples, picture_loader
+from .picture_task import ClassificationTask
+from .preparation import Task
 from .processes import ending_together, trainer_on
 from .run_folder import (
     LAST,
@@ -32,7 +38,7 @@ from .run_folder import (
     recorded_command,
     recorded_config,
 )
-from .task import SegmentationTask, random_seed
+from .task import NetworkTask, SegmentationTask, random_seed
 
 STATISTICS_BATCHES = 30
 
@@ -67,23 +73,43 @@ class _Run:
     """What a configuration amounts to in memory."""
 
     config: Config
-    task: Task
-    module: SegmentationTask
+    module: NetworkTask
     samples: Samples
-    held_out: list[Example]
+    validation: Callable[[L.Trainer], DataLoader]
+    metrics: Mapping[str, str]
+    """The names of the bundle's figures, each with the name by which the module logs it."""
 
     @staticmethod
     def of(config: Config) -> _Run:
         L.seed_everything(config.fit.seed, verbose=False)
         card = read_card_text(config.card)
-        task = Task.from_card(card)
-        network = build_network(config.network.name, network_arguments(config, card))
-        training, held_out = examples(config, task)
-        samples = Samples(training, Augmenter(task, config.fit.crop, config.augmentation), config.fit.seed)
-        return _Run(config, task, SegmentationTask(network, config.fit), samples, held_out)
+        make = _classification if kind_of(card) == "classification" else _segmentation
+        return make(config, card)
 
-    def validation(self, trainer: L.Trainer) -> torch.utils.data.DataLoader:
-        return validation_loader(self.held_out, len(self.task.labels) + 1, trainer.global_rank, trainer.world_size)
+
+def _segmentation(config: Config, card: Mapping[str, Any]) -> _Run:
+    task = Task.from_card(card)
+    network = build_network(config.network.name, network_arguments(config, card))
+    training, held_out = examples(config, task)
+    samples = Samples(training, Augmenter(task, config.fit.crop, config.augmentation), config.fit.seed)
+
+    def validation(trainer: L.Trainer) -> DataLoader:
+        return validation_loader(held_out, len(task.labels) + 1, trainer.global_rank, trainer.world_size)
+
+    per_class = {f"dice.{label.name}": f"val_dice_{label.value}" for label in task.labels}
+    return _Run(config, SegmentationTask(network, config.fit), samples, validation, {"dice": "val_dice", **per_class})
+
+
+def _classification(config: Config, card: Mapping[str, Any]) -> _Run:
+    task = PictureTask.from_card(card)
+    if config.network.name not in CLASSIFIERS:
+        raise ValueError(f"the card is of a classification; its networks are {', '.join(CLASSIFIERS)}")
+    network = CLASSIFIERS[config.network.name](network_arguments(config, card))
+    training, held_out = picture_examples(config, task)
+    samples = Samples(training, PictureAugmenter(config.augmentation), config.fit.seed)
+    module = ClassificationTask(network, config.fit, task.classes)
+    names = {name: f"val_{name}" for name in figure_names(task.classes)}
+    return _Run(config, module, samples, lambda trainer: picture_loader(held_out), names)
 
 
 def _trainer(config: Config, folder: Path) -> L.Trainer:
@@ -127,9 +153,7 @@ def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float
     trainer = trainer_on(replace(run.config.compute, precision="32-true"), logger=False, enable_checkpointing=False)
     _restate(run, trainer.strategy.root_device)
     (measured,) = trainer.validate(run.module, run.validation(trainer), verbose=False)
-    names = [label.name for label in run.task.labels]
-    metrics = {"dice": round(measured["val_dice"], 4)}
-    metrics |= {f"dice.{name}": round(measured[f"val_dice_{k}"], 4) for k, name in enumerate(names, start=1)}
+    metrics = {name: round(measured[logged], 4) for name, logged in run.metrics.items()}
     if trainer.is_global_zero:
         command = recorded_command(run_folder)
         if state["global_step"] < run.config.fit.steps:

@@ -15,11 +15,13 @@ import torch
 import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from ScaleEquivSegLib.bundles import kind_of
 from ScaleEquivSegLib.errors import OutputExists, SegmentationError
 from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
 from .config import Config, load_config
 from .export import read_card_text
+from .picture_samples import PictureTask
 from .preparation import Task
 
 CONFIG, CARD, COMMAND = "config.yaml", "card.yaml", "command.txt"
@@ -103,7 +105,9 @@ def _settings(config: Config) -> Iterator[tuple[str, Any]]:
     """All settings by their dotted names; of the card what networks are trained by, and nothing of the machines."""
     values = _plain(config)
     del values["compute"]
-    values["card"] = asdict(Task.from_card(read_card_text(config.card)))
+    card = read_card_text(config.card)
+    task = PictureTask if kind_of(card) == "classification" else Task
+    values["card"] = asdict(task.from_card(card))
     return _flat(values, "")
 
 
