@@ -248,7 +248,7 @@ def with_header(weights: Path, header: object, tensors: bytes) -> None:
         ([], 0, "JSON object"),
         ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, 9, "describes 8 bytes"),
         ({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, 8, "where 'a' is"),
-        ({"a": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]}}, 8, "where 'a' is"),
+        ({"a": {"dtype": "C64", "shape": [1], "data_offsets": [0, 8]}}, 8, "where 'a' is"),
         ({"a": {"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]}}, 8, "where 'a' is"),
         ({"a": {"dtype": ["F32"], "shape": [2], "data_offsets": [0, 8]}}, 8, "where 'a' is"),
         ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, 8, "leave gaps"),
