@@ -124,6 +124,8 @@ class Config:
 
     card: Path
     network: NetworkConfig
+    name: str = ""
+    """Of the bundle; that of the task and the network if empty. No two bundles in the panel have one name."""
     data: PhantomData | CaseData = field(default_factory=PhantomData)
     augmentation: Augmentation = field(default_factory=Augmentation)
     fit: FitConfig = field(default_factory=FitConfig)
