@@ -29,9 +29,11 @@ from training import evaluate as evaluating
 from training.__main__ import main
 from training.cases import BadData
 from training.config import CaseData, load_config
+from training.data import examples
 from training.download import download
 from training.evaluate import Row, evaluate, measured_rows, summary
 from training.export import export_bundle
+from training.preparation import Task
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 CASES = ["phantom_000000", "phantom_000001"]
@@ -185,7 +187,7 @@ def test_of_several_splits_one_is_measured_and_one_that_is_not_there_is_refused(
     for name in ("a", "b", "c"):
         write_case(tmp_path / "data", name, [0, 1, 2])
     small, json_file = bundle(tmp_path / "bundle"), tmp_path / "figures.json"
-    with pytest.raises(BadData, match="no case of split 'test'; its splits: none"):
+    with pytest.raises(BadData, match="no case of split 'test'; its splits: train"):
         evaluate(small, tmp_path / "data", "test")
     assert evaluate(small, tmp_path / "data")["cases"] == 3
     splits = tmp_path / "splits.csv"
@@ -193,6 +195,19 @@ def test_of_several_splits_one_is_measured_and_one_that_is_not_there_is_refused(
     arguments = ["evaluate", "--bundle", small, "--data", tmp_path / "data", "--split", "test", "--splits", splits]
     run(monkeypatch, *arguments, "--json", json_file)
     assert json.loads(json_file.read_text())["cases"] == 2
+
+
+def test_where_data_name_no_split_what_training_held_out_is_measured(tmp_path: Path, sharp_eyed: None) -> None:
+    for number in range(8):
+        write_case(tmp_path / "data", f"case{number}", [0, 1, 2])
+    data = CaseData(folder=tmp_path / "data", validation=0.25)
+    trained = bundle(tmp_path / "bundle", data=data)
+    labels = Task.from_card(read_bundle(trained).card)
+    config = replace(load_config(CONFIGS / "phantom_unet.yaml"), data=data)
+    _, held_out = examples(config, labels)
+    measured = {row.case for row in measured_rows(trained, tmp_path / "data", "val")}
+    assert measured == {example.name for example in held_out}
+    assert len(measured) == 2
 
 
 def test_channels_on_other_grids_are_magnified_about_the_centre_of_the_first(tmp_path: Path) -> None:

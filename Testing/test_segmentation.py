@@ -12,12 +12,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from ScaleEquivSegLib import devices, segmentation
+from ScaleEquivSegLib import devices, inference, segmentation
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.comparison import dice, dice_per_label
 from ScaleEquivSegLib.devices import Precision, run_where_it_fits
 from ScaleEquivSegLib.errors import Cancelled, OutOfMemory, UnavailableDevice, UnsuitableVolume, UnwritableOutput
-from ScaleEquivSegLib.inference import Mirror, class_scores, score_planes
+from ScaleEquivSegLib.inference import Mirror, WorkingImage, class_scores, score_planes
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
 from ScaleEquivSegLib.provenance import provenance_path
 from ScaleEquivSegLib.segmentation import (
@@ -29,6 +29,8 @@ from ScaleEquivSegLib.segmentation import (
     write_segmentation,
 )
 from ScaleEquivSegLib.volume import Volume, make_geometry, resample
+from training.fields import field
+from untrained import untrained
 
 CPU = Settings(device="cpu")
 # Training used the seeds from 0 and validation those from 100000.
@@ -148,6 +150,27 @@ def test_the_number_of_planes_at_once_does_not_change_the_labels(
     for slab in (3, 16):
         assert np.array_equal(segment([volume], equivariant, Settings("cpu", slab=slab)).labels.array, whole)
     assert whole.any()
+
+
+@pytest.mark.parametrize("first", [2**-0.5, 0.5])
+def test_scales_finer_than_a_voxel_are_swept_as_the_whole_image_would_be_seen(first: float) -> None:
+    network = untrained("se_unet", scale_axis={"first": first, "ratio": 2**0.5, "count": 4})
+    image = WorkingImage([field(20, 1.0, "natural", 3)[0, 0, :, :18, :15].numpy()], [0.0], [1.0])
+    whole = network(image.whole()[None])[0].numpy()
+    for slab in (1, 5):
+        assert np.allclose(class_scores(network, image, torch.device("cpu"), slab=slab), whole, atol=1e-4)
+
+
+def test_fewer_planes_are_computed_at_once_where_scales_finer_than_a_voxel_take_more_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inference, "bytes_for_a_slab", lambda device: 2**30)
+
+    def planes(first: float) -> int:
+        network = untrained("se_unet", scale_axis={"first": first, "ratio": 2**0.5, "count": 2})
+        return inference._slab_that_fits(network, (512, 512, 800), 2, torch.device("cpu"))
+
+    assert planes(1.0) == planes(2.0) > 7 * planes(0.5)
 
 
 def test_labels_come_back_to_the_grid_as_resampled_probabilities_would(equivariant: Model) -> None:

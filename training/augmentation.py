@@ -39,7 +39,7 @@ class Augmenter:
         factor = float(np.exp(random.uniform(*np.log(self.how.scale))))
         turn, is_mirrored = self._turn(random)
         image = _blurred(example.image, 1 / factor) if factor < 1 else example.image
-        centre = _centre(example, self.crop, random)
+        centre = _centre(example, np.array(self.crop) / factor, random)
         grid = _positions(image, centre, turn / factor, self.crop)
         beyond = BEYOND[random.integers(len(BEYOND))]
         image = F.grid_sample(image[None], grid, "bilinear", beyond, align_corners=True)[0]
@@ -63,15 +63,15 @@ class Augmenter:
         return turn, bool(np.linalg.det(turn) < 0)
 
 
-def _centre(example: Example, crop: tuple[int, int, int], random: np.random.Generator) -> np.ndarray:
-    """The voxel around which to crop: near one of a random class, or anywhere."""
+def _centre(example: Example, extent: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The voxel around which to crop so much: near one of a random class, or, every third time, anywhere."""
     shape = np.array(example.label.shape[1:])
-    classes = [None, *example.voxels]
+    classes = [*[None] * -(-len(example.voxels) // 2), *example.voxels] or [None]
     chosen = classes[random.integers(len(classes))]
     if chosen is None:
         return random.integers(shape)
     voxels = example.voxels[chosen]
-    shift = [random.integers(-(size // 4), size // 4 + 1) for size in crop]
+    shift = [random.integers(-(size // 4), size // 4 + 1) for size in extent.astype(int)]
     return voxels[random.integers(len(voxels))] + shift
 
 

@@ -124,6 +124,8 @@ class Config:
 
     card: Path
     network: NetworkConfig
+    name: str = ""
+    """Of the bundle; that of the task and the network if empty. No two bundles in the panel have one name."""
     data: PhantomData | CaseData = field(default_factory=PhantomData)
     augmentation: Augmentation = field(default_factory=Augmentation)
     fit: FitConfig = field(default_factory=FitConfig)
@@ -161,8 +163,10 @@ def typed(kind: type[T], values: Any) -> T:
 
 
 def labelling(values: Mapping[str, Any]) -> CaseData:
-    """What the values in label files mean, of a bundle's record of its training data."""
-    known = ("classes", "background", "absent_is_unlabelled")
+    """What the values in label files mean and which share is held out, of a bundle's record of its training data."""
+    known = ["classes", "background", "absent_is_unlabelled"]
+    if "folder" in values:  # for phantoms it is a number of them
+        known.append("validation")
     return typed(CaseData, {key: values[key] for key in known if key in values})
 
 

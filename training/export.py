@@ -54,7 +54,7 @@ def export_bundle(network: nn.Module, config: Config, command: str, metrics: Map
     text = read_card_text(config.card)
     card = {
         "schema": SCHEMA,
-        "name": f"{text['task']}-{config.network.name}",
+        "name": config.name or f"{text['task']}-{config.network.name}",
         **text,
         "network": {"name": config.network.name, "arguments": network_arguments(config, text)},
         "parameters": parameter_count(network),

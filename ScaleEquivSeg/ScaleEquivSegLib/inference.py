@@ -171,8 +171,9 @@ def _planes_of(
 def _slab_that_fits(network: UNet, shape: Sequence[int], axis: int, device: torch.device) -> int:
     """How many planes to compute at once: as many as the memory for a slab holds, in the widest layer."""
     plane = math.prod(shape) // shape[axis]
-    bytes_per_plane = 4 * plane * network.widest * MAPS_AT_ONCE[device.type]
-    return max(1, min(64, bytes_for_a_slab(device) // bytes_per_plane))
+    finer = max(1.0, 1 / network.axis.first) ** 3  # scales finer than a voxel have more of them
+    bytes_per_plane = finer * 4 * plane * network.widest * MAPS_AT_ONCE[device.type]
+    return max(1, min(64, int(bytes_for_a_slab(device) // bytes_per_plane)))
 
 
 def class_scores(

@@ -1,0 +1,147 @@
+"""Random crops: image and labels stay together however they are turned, mirrored and magnified."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from training.augmentation import Augmenter
+from training.config import Augmentation, FitConfig
+from training.data import Numbers, Samples
+from training.export import read_card_text
+from training.preparation import Example, Task
+
+CONFIGS = Path(__file__).parents[1] / "training" / "configs"
+PLAIN = Augmentation(mirror="none", intensity=0.0, noise=0.0)
+CROP = (12, 10, 14)
+
+
+@pytest.fixture(scope="module")
+def sided() -> Task:
+    """A task with a right and a left parotid, labels 3 and 4."""
+    return Task.from_card(read_card_text(CONFIGS / "headneck_ct.card.yaml"))
+
+
+def an_example(*blocks: tuple[int, tuple[slice, slice, slice]], unlabelled: tuple[int, ...] = ()) -> Example:
+    """Blocks of labels; the image shows the label, and where along x it is."""
+    label = torch.zeros(1, 20, 24, 22, dtype=torch.uint8)
+    for value, where in blocks:
+        label[0][where] = value
+    return Example("case", label.float(), label, unlabelled)
+
+
+def a_block(x: int) -> tuple[slice, slice, slice]:
+    return slice(x, x + 5), slice(8, 16), slice(7, 15)
+
+
+def samples(how: Augmentation, task: Task, example: Example, crop: Any = CROP, count: int = 12) -> list[Any]:
+    augment = Augmenter(task, crop, how)
+    return [augment(example, np.random.default_rng(number)) for number in range(count)]
+
+
+def test_a_crop_that_is_only_moved_shows_voxels_as_they_are(sided: Task) -> None:
+    random = torch.rand(1, 20, 24, 22, generator=torch.Generator().manual_seed(0))
+    example = replace(an_example((1, a_block(8))), image=random)
+    known = set(random.flatten().tolist())
+    crops = samples(PLAIN, sided, example)
+    for sample in crops:
+        assert sample["image"].shape == (1, *CROP)
+        assert sample["label"].shape == (1, *CROP)
+        inside = sample["label"][0] == 1
+        shown = set(sample["image"][0][inside].tolist())
+        assert all(min(abs(v - value) for value in known) < 1e-5 for v in list(shown)[:5])
+    assert sum(bool((sample["label"] == 1).any()) for sample in crops) >= 6
+
+
+def _agreement(sample: Any) -> float:
+    """The share of voxels whose image value, rounded, is the label's."""
+    agrees: Tensor = sample["image"][0].round() == sample["label"][0]
+    return float(agrees.float().mean())
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        replace(PLAIN, rotation=30.0),
+        replace(PLAIN, quarter_turns=True),
+        replace(PLAIN, scale=(0.7, 1.5)),
+        replace(PLAIN, mirror="all", rotation=15.0, quarter_turns=True),
+    ],
+)
+def test_labels_move_with_the_image(how: Augmentation, sided: Task) -> None:
+    example = an_example((1, a_block(8)))
+    crops = samples(how, sided, example)
+    # Where the image is blurred or interpolated, a border voxel may round either way.
+    assert min(_agreement(sample) for sample in crops) > 0.9
+    assert np.mean([_agreement(sample) for sample in crops]) > 0.97
+
+
+def test_a_mirror_makes_of_a_right_structure_a_left_one(sided: Task) -> None:
+    example = an_example((3, a_block(1)), (4, a_block(14)), unlabelled=(1,))
+    values = set()
+    for sample in samples(replace(PLAIN, mirror="left_right"), sided, example, crop=(40, 24, 22), count=16):
+        inside = sample["label"][0] > 0
+        drawn, shown = sample["label"][0][inside].int(), sample["image"][0][inside].round().int()
+        assert torch.equal(drawn, shown) or torch.equal(drawn, 7 - shown)
+        values.add(bool(torch.equal(drawn, shown)))
+        assert sample["unlabelled"].nonzero().flatten().tolist() == [1]
+    assert values == {True, False}
+
+
+def test_a_side_that_nobody_looked_for_is_the_other_one_in_a_mirror(sided: Task) -> None:
+    example = an_example((4, a_block(8)), unlabelled=(3,))
+    for sample in samples(replace(PLAIN, mirror="left_right"), sided, example, crop=(30, 24, 22)):
+        (missing,) = sample["unlabelled"].nonzero().flatten().tolist()
+        assert set(sample["label"].unique().tolist()) <= {0, 7 - missing}
+
+
+def test_what_is_magnified_has_so_many_more_voxels(sided: Task) -> None:
+    example = an_example((1, (slice(8, 12), slice(10, 14), slice(9, 13))))
+    voxels = 4**3
+    for factor in (0.75, 1.5, 2.0):
+        how = replace(PLAIN, scale=(factor, factor))
+        found = [int((s["label"] == 1).sum()) for s in samples(how, sided, example, crop=(90, 90, 90))]
+        # In a third of the crops what lies beyond the image is its reflection, with the object again.
+        assert np.median(found) == pytest.approx(voxels * factor**3, rel=0.35)
+
+
+def test_every_class_is_cropped_around_and_a_third_of_the_crops_are_anywhere(sided: Task) -> None:
+    corner = slice(0, 2), slice(0, 2), slice(0, 2)
+    other = slice(18, 20), slice(22, 24), slice(20, 22)
+    crops = samples(PLAIN, sided, an_example((1, corner), (2, other)), crop=(4, 4, 4), count=300)
+    seen = [{int(value) for value in sample["label"].unique()} - {0} for sample in crops]
+    assert sum({1} <= each for each in seen) > 50
+    assert sum({2} <= each for each in seen) > 50
+    assert 60 < sum(not each for each in seen) < 160
+
+
+def test_a_sample_follows_from_the_seed_and_its_number_alone(sided: Task) -> None:
+    how = Augmentation(rotation=10, blur=2, intensity=0.3)
+    cases = [an_example((1, a_block(x))) for x in (2, 6, 10)]
+
+    def drawn(seed: int, *numbers: int) -> list[Tensor]:
+        of = Samples(cases, Augmenter(sided, CROP, how), seed)
+        return [of[number]["image"] for number in numbers]
+
+    first, again = drawn(0, 5, 6, 7), drawn(0, 7, 6, 5)[::-1]
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not torch.equal(first[0], drawn(1, 5)[0])
+    assert not torch.equal(first[0], drawn(0, 8)[0])
+
+
+def test_processes_share_the_numbers_of_an_epoch_between_them() -> None:
+    fit = FitConfig(batch=4, checkpoint_every=3)
+    whole, *shares = Numbers(fit), Numbers(fit, 0, 2), Numbers(fit, 1, 2)
+    for numbers in (whole, *shares):
+        numbers.set_epoch(2)
+    assert list(whole) == list(range(24, 36))
+    assert sorted(list(shares[0]) + list(shares[1])) == list(whole)
+    assert len(shares[0]) == len(list(shares[0]))
+    with pytest.raises(ValueError, match="shared"):
+        Numbers(fit, 0, 3)
