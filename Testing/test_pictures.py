@@ -395,7 +395,7 @@ def test_whole_groups_are_held_out_where_the_data_name_no_split(tmp_path: Path) 
 def test_settings_that_pictures_do_not_know_and_too_few_of_them_are_refused(tmp_path: Path) -> None:
     archive = save_archive(tmp_path / "pictures.npz")
     assert len(chosen_pictures(CaseData(archive, train=5), CLASSES, 0)[0]) == 5
-    with pytest.raises(BadData, match="data.train asks for 99"):
+    with pytest.raises(BadData, match=r"data\.train asks for 99"):
         chosen_pictures(CaseData(archive, train=99), CLASSES, 0)
     with pytest.raises(ValueError, match="know folder, train and validation alone"):
         chosen_pictures(CaseData(archive, native_voxels=True), CLASSES, 0)

@@ -116,8 +116,6 @@ def _check_object(value: Mapping[str, Any], rules: Mapping[str, Any], shared: Ma
     for key in rules.get("required", ()):
         if key not in value:
             raise ValueError(f"the key '{key}' is missing in {place}")
-    if "if" in rules:
-        _check_object(value, rules["then" if _fits(value, rules["if"], shared) else "else"], shared, place)
     others = rules.get("additionalProperties", {})
     for key, entry in value.items():
         known = rules.get("properties", {}).get(key, others)
@@ -125,6 +123,8 @@ def _check_object(value: Mapping[str, Any], rules: Mapping[str, Any], shared: Ma
             raise ValueError(f"{place} has the key {_shown(key)}, which this version does not know; remove it")
         name = key if key.isidentifier() else _shown(key)
         _check(entry, known, shared, f"'{name}'" if place == "the card" else f"{place}.{name}")
+    if "if" in rules:
+        _check_object(value, rules["then" if _fits(value, rules["if"], shared) else "else"], shared, place)
 
 
 def _fits(value: Mapping[str, Any], rules: Mapping[str, Any], shared: Mapping[str, Any]) -> bool:
