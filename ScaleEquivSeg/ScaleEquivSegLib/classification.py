@@ -3,28 +3,27 @@ The picture's central square is all that a network is shown."""
 
 from __future__ import annotations
 
-import platform
 import time
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from . import __version__
 from .bundles import Bundle, Channel, check_kind
 from .card import seal_of
 from .devices import arithmetic, pick_device, run_where_it_fits
 from .errors import BadBundle, UnsuitableVolume
 from .inference import WorkingImage, load_network
-from .inputs import suitable
+from .inputs import checked_image
 from .networks import Classifier
 from .provenance import voxels_sha256
-from .segmentation import normalisation
+from .segmentation import normalisation, software
 from .volume import Geometry, Volume, make_geometry, resample
 
+FLAT = 1e-6
+"""Values that differ by less than this share of themselves differ by rounding."""
 UNSEEN = 0.01
 """If more of a picture than this lies outside its central square, that is worth a note."""
 
@@ -78,9 +77,8 @@ def classify(
     started = time.monotonic()
     chosen = pick_device(device)
     sha256 = voxels_sha256(picture)
-    (picture,), notes = suitable([picture], [sha256], model.bundle, replace_nonfinite)
-    if picture.array.min() == picture.array.max():
-        raise UnsuitableVolume("The picture has the same value everywhere; there is nothing to classify in it.")
+    notes: list[str] = []
+    picture = checked_image(model.bundle.inputs[0].name, picture, replace_nonfinite, notes)
     shown = working_picture(picture, model.bundle)
     notes += _unseen(picture.geometry)
 
@@ -110,6 +108,10 @@ def working_picture(picture: Volume, how: PictureForm) -> Tensor:
     """
     thin = _thin_axis(picture.geometry)
     square = resample(picture, _square(picture.geometry, thin, how.size)).array
+    if np.ptp(square) <= FLAT * np.abs(square).max():
+        raise UnsuitableVolume(
+            "The picture has the same value everywhere in its central square; there is nothing to classify in it."
+        )
     low, span = normalisation(square, how.inputs[0])
     return WorkingImage([square], [low], [span]).whole().squeeze(1 + thin)
 
@@ -151,10 +153,6 @@ def report(result: Classification) -> dict[str, str | float]:
         **{f"probability.{name}": value for name, value in result.probabilities.items()},
         "seconds": result.seconds,
         "device": result.device,
-        "software": f"ScaleEquivSeg {__version__}",
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "simpleitk": sitk.Version.VersionString(),
-        "python": platform.python_version(),
+        **software(),
         "warnings": " ".join(result.warnings),
     }

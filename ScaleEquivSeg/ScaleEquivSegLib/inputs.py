@@ -24,21 +24,25 @@ def suitable(
     names = [channel.name for channel in bundle.inputs]
     if len(channels) != len(names):
         raise UnsuitableVolume(f"{bundle.name} takes {len(names)} volume(s) ({', '.join(names)}), got {len(channels)}.")
-    for name, volume in zip(names, channels, strict=True):
-        _check_grid(name, volume.geometry)
-        if looks_like_labels(volume.array):
-            raise UnsuitableVolume(
-                f"{name} looks like a label map: it has a few whole numbers as values. Pick the image it was drawn on."
-            )
-    _check_differ(names, hashes)
     notes: list[str] = []
-    finite = [_finite(name, v, replace_nonfinite, notes) for name, v in zip(names, channels, strict=True)]
+    checked = [checked_image(name, v, replace_nonfinite, notes) for name, v in zip(names, channels, strict=True)]
+    _check_differ(names, hashes)
     notes += [
         note
         for name, volume in zip(names[1:], channels[1:], strict=True)
         for note in _grid_notes(name, volume.geometry, names[0], channels[0].geometry)
     ]
-    return finite, notes
+    return checked, notes
+
+
+def checked_image(name: str, volume: Volume, replace_nonfinite: bool, notes: list[str]) -> Volume:
+    """An image that has a place in the world, is no label map and is made of numbers, some of them mended if noted."""
+    _check_grid(name, volume.geometry)
+    if looks_like_labels(volume.array):
+        raise UnsuitableVolume(
+            f"{name} looks like a label map: it has a few whole numbers as values. Pick the image it was drawn on."
+        )
+    return _finite(name, volume, replace_nonfinite, notes)
 
 
 def _check_grid(name: str, geometry: Geometry) -> None:

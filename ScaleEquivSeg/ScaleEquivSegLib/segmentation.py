@@ -93,13 +93,20 @@ class Segmentation:
             **self.settings.provenance(),
             "device": self.device,
             "deterministic": str(self.settings.deterministic),
-            "software": f"ScaleEquivSeg {__version__}",
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "simpleitk": sitk.Version.VersionString(),
-            "python": platform.python_version(),
+            **software(),
             **({"warnings": " ".join(self.warnings)} if self.warnings else {}),
         }
+
+
+def software() -> dict[str, str]:
+    """The versions of what computes."""
+    return {
+        "software": f"ScaleEquivSeg {__version__}",
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "simpleitk": sitk.Version.VersionString(),
+        "python": platform.python_version(),
+    }
 
 
 def load_model(bundle: Bundle) -> Model:
