@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,11 @@ from torch.utils.data import DataLoader
 
 from ScaleEquivSegLib.bundles import Channel
 from ScaleEquivSegLib.classification import working_picture
+from ScaleEquivSegLib.errors import UnsuitableVolume
+from ScaleEquivSegLib.inputs import checked_image
 
 from .augmentation import Sample, looks
+from .cases import BadData
 from .config import Augmentation, CaseData, Config
 from .pictures import LabelledPicture, chosen_pictures
 
@@ -46,19 +50,26 @@ class PictureExample:
     label: int
 
 
-def prepare_picture(picture: LabelledPicture, task: PictureTask) -> PictureExample:
-    """As the engine shows it."""
-    return PictureExample(working_picture(picture.volume, task), task.classes.index(picture.of_class))
-
-
 def picture_examples(config: Config, task: PictureTask) -> tuple[list[PictureExample], list[PictureExample]]:
     """The pictures to train on and to validate on."""
     if not isinstance(config.data, CaseData):
         raise ValueError("a classifier is trained on pictures: data.folder=FOLDER")
     training, held_out = chosen_pictures(config.data, task.classes, config.fit.seed)
-    return [prepare_picture(picture, task) for picture in training], [
-        prepare_picture(picture, task) for picture in held_out
-    ]
+    problems: list[str] = []
+    prepared = [[*_prepared(pictures, task, problems)] for pictures in (training, held_out)]
+    if problems:
+        raise BadData(config.data.folder or Path(), problems)
+    return prepared[0], prepared[1]
+
+
+def _prepared(pictures: Iterable[LabelledPicture], task: PictureTask, problems: list[str]) -> Iterator[PictureExample]:
+    """Pictures as the engine shows them; what it would refuse is a problem."""
+    for picture in pictures:
+        try:
+            volume = checked_image(task.inputs[0].name, picture.volume, False, [])
+            yield PictureExample(working_picture(volume, task), task.classes.index(picture.of_class))
+        except UnsuitableVolume as error:
+            problems.append(f"case {picture.name}: {error}")
 
 
 class PictureAugmenter:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .picture_metrics import area_under_curve, figure_names
+from .picture_metrics import area_under_curve, figure_names, mean_area
 from .records import Record
 from .tables import (
     CONFIDENCE,
@@ -83,14 +83,18 @@ def _against_reference(group: Group) -> str:
 def auc_difference(ours: Sequence[Record], others: Sequence[Record]) -> Difference | None:
     """On the same pictures and seeds; None if there is no seed that both have.
 
-    The bootstrap draws seeds and pictures with replacement, independently, and takes the areas anew for each draw.
+    The bootstrap draws seeds and, of each class as many as there are, pictures with replacement, independently, and
+    takes the areas anew for each draw.
     """
     pairs = pairs_by_seed(ours, others)
     if not pairs:
         return None
     everything = np.arange(len(ours[0].cases))
     mean = float(np.mean([_mean_auc(one, everything) - _mean_auc(other, everything) for one, other in pairs]))
-    seeds, cases = draws(len(pairs), len(everything))
+    random = np.random.default_rng(0)
+    seeds = draws(len(pairs), random)
+    of_class = [np.flatnonzero(row["true"]) for row in ours[0].rows]
+    cases = np.concatenate([those[draws(len(those), random)] for those in of_class if those.size], axis=1)
     # Every draw of pictures for every seed: (draw, seed), of which a draw of seeds takes some.
     each = np.array([[_mean_auc(one, n) - _mean_auc(other, n) for one, other in pairs] for n in cases])
     return Difference.between(mean, np.take_along_axis(each, seeds, 1).mean(1), len(pairs))
@@ -98,4 +102,4 @@ def auc_difference(ours: Sequence[Record], others: Sequence[Record]) -> Differen
 
 def _mean_auc(record: Record, cases: np.ndarray) -> float:
     areas = [area_under_curve(np.array(row["probability"])[cases], np.array(row["true"])[cases]) for row in record.rows]
-    return float(np.nanmean(areas))
+    return mean_area(areas)

@@ -4,6 +4,7 @@ Pictures of one group show nearly the same, and are never split."""
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -101,21 +102,18 @@ def _in_archive(path: Path) -> list[LabelledPicture]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadData(path, [f"it is no archive of arrays ({error})."]) from error
     if missing := [key for key in ARRAYS if key not in arrays]:
         raise BadData(path, [f"it has no array {', '.join(missing)}."])
-    images, labels, names = arrays["images"], arrays["labels"], arrays["names"]
-    nothing = np.full(len(names), "")
-    splits, groups = (arrays.get(key, nothing).astype(str) for key in ("split", "group"))
-    known = dict(enumerate(arrays["class_names"].astype(str).tolist()))
-    if images.ndim != 3 or len({len(images), len(labels), len(names), len(splits), len(groups)}) > 1:
+    images, known = arrays["images"], dict(enumerate(arrays["class_names"].astype(str).tolist()))
+    nothing = np.full(len(images), "")
+    labels, names, splits, groups = (arrays.get(key, nothing) for key in ("labels", "names", "split", "group"))
+    if images.ndim != 3 or any(each.shape != (len(images),) for each in (labels, names, splits, groups)):
         raise BadData(path, ["its arrays must be as long as the number of images (n, rows, columns)."])
     return [
-        LabelledPicture(
-            str(names[n]), _slice(images[n]), known.get(int(labels[n]), str(labels[n])), splits[n], groups[n]
-        )
-        for n in range(len(names))
+        LabelledPicture(str(name), _slice(image), known.get(label, str(label)), str(split), str(group))
+        for name, image, label, split, group in zip(names, images, labels.tolist(), splits, groups, strict=True)
     ]
 
 
@@ -141,6 +139,8 @@ def _in_table(path: Path) -> list[LabelledPicture]:
 
 
 def _problems(pictures: Sequence[LabelledPicture], classes: Sequence[str]) -> Iterator[str]:
+    if not pictures:
+        yield "it has no pictures."
     for picture in pictures:
         if picture.of_class not in classes:
             yield f"case {picture.name}: its class {picture.of_class!r} is not in the card ({', '.join(classes)})."

@@ -67,7 +67,8 @@ def paired_difference(ours: Sequence[Record], others: Sequence[Record], scale: f
         return None
     # (seed, case)
     difference = np.stack([one.dice_of_cases(scale) - other.dice_of_cases(scale) for one, other in pairs])
-    seeds, cases = draws(*difference.shape)
+    random = np.random.default_rng(0)
+    seeds, cases = (draws(count, random) for count in difference.shape)
     drawn = difference[seeds[:, :, None], cases[:, None, :]].mean((1, 2))
     return Difference.between(float(difference.mean()), drawn, len(pairs))
 
@@ -81,10 +82,9 @@ def pairs_by_seed(ours: Sequence[Record], others: Sequence[Record]) -> list[tupl
     return pairs
 
 
-def draws(seeds: int, cases: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which seeds and which cases each draw of a bootstrap takes: (draw, seed), (draw, case)."""
-    random = np.random.default_rng(0)
-    return random.integers(seeds, size=(DRAWS, seeds)), random.integers(cases, size=(DRAWS, cases))
+def draws(count: int, random: np.random.Generator) -> np.ndarray:
+    """Which of so many each draw of a bootstrap takes, as many as there are: (draw, taken)."""
+    return random.integers(count, size=(DRAWS, count))
 
 
 @dataclass(frozen=True)
