@@ -29,7 +29,7 @@ from ScaleEquivSegLib.volume import Volume, make_geometry, read_slice, write_vol
 from training.__main__ import main
 from training.cases import BadData
 from training.conduct import Places, carry_out
-from training.config import Augmentation, CaseData, Config, load_config
+from training.config import Augmentation, BadConfig, CaseData, Config, load_config
 from training.evaluate_pictures import evaluate_pictures
 from training.experiment import Experiment, find_experiment, read_experiment, runs_of
 from training.export import export_bundle, network_arguments, read_card_text
@@ -397,7 +397,7 @@ def test_settings_that_pictures_do_not_know_and_too_few_of_them_are_refused(tmp_
     assert len(chosen_pictures(CaseData(archive, train=5), CLASSES, 0)[0]) == 5
     with pytest.raises(BadData, match=r"data\.train asks for 99"):
         chosen_pictures(CaseData(archive, train=99), CLASSES, 0)
-    with pytest.raises(ValueError, match="know folder, train and validation alone"):
+    with pytest.raises(BadConfig, match="know folder, train and validation alone"):
         chosen_pictures(CaseData(archive, native_voxels=True), CLASSES, 0)
 
 

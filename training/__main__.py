@@ -84,11 +84,13 @@ def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     fit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="change a setting, e.g. fit.steps=10")
     fit.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
     fit.add_argument("--run", type=Path, help="checkpoints and logs; the same folder resumes (default: runs/CONFIG)")
+    fit.add_argument("--overwrite", action="store_true", help="replace a bundle that another run has made")
     fit.set_defaults(command=_fit)
 
     export = commands.add_parser("export", help="make a bundle of a run's last checkpoint")
     export.add_argument("--run", type=Path, required=True, help="the folder of a run, finished or not")
     export.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
+    export.add_argument("--overwrite", action="store_true", help="replace a bundle that another run has made")
     export.set_defaults(command=_export)
 
 
@@ -210,7 +212,7 @@ def _fit(options: argparse.Namespace) -> None:
     config = load_config(options.config, options.overrides)
     command = _this_command()
     run = options.run or Path("runs") / options.config.stem
-    _tell(fit(config, command, run, options.bundle), options.bundle, started)
+    _tell(fit(config, command, run, options.bundle, options.overwrite), options.bundle, started)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -218,7 +220,7 @@ def _export(options: argparse.Namespace) -> None:
 
     _silence_lightning()
     started = time.monotonic()
-    _tell(export_run(options.run, options.bundle), options.bundle, started)
+    _tell(export_run(options.run, options.bundle, options.overwrite), options.bundle, started)
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from ScaleEquivSegLib.folder_lock import FolderInUse, alone_in
 from ScaleEquivSegLib.whole_files import remove, write_text
 
 from .cases import TRAIN, find_cases, with_splits
-from .config import CaseData, Config
+from .config import BadConfig, CaseData, Config
 from .evaluate import measured_rows, summary
 from .evaluate_pictures import measured_pictures, summary_of
 from .experiment import Run
@@ -161,7 +161,7 @@ def _measured_cases(run: Run, config: Config, bundle: Path, data: Path) -> Measu
 
 def _measured_pictures(run: Run, config: Config, bundle: Path, data: Path) -> Measured:
     if run.experiment.scales != (1.0,) or run.variant.scale_axis or run.variant.native_voxels:
-        raise ValueError("pictures are measured as they are: an experiment on them has no scales")
+        raise BadConfig("pictures are measured as they are: an experiment on them has no scales")
     answers = measured_pictures(bundle, data, run.experiment.split)
     return *arranged_answers(answers), {f"{name}@1": value for name, value in summary_of(answers).items()}
 
@@ -181,7 +181,7 @@ def _training_cases(config: Config) -> int:
     found = find_cases(data.folder, Task.from_card(read_card_text(config.card)).inputs, data.splits)
     there = sum(case.split == TRAIN for case in with_splits(found, data.validation))
     if there < data.train:
-        raise ValueError(f"{data.folder} has {there} cases to train on, not {data.train}")
+        raise BadConfig(f"{data.folder} has {there} cases to train on, not {data.train}")
     return data.train or there
 
 

@@ -20,7 +20,7 @@ from ScaleEquivSegLib.inputs import checked_image
 
 from .augmentation import Sample, looks
 from .cases import BadData
-from .config import Augmentation, CaseData, Config
+from .config import Augmentation, BadConfig, CaseData, Config
 from .pictures import LabelledPicture, chosen_pictures
 
 MOST_SHIFT = 0.1
@@ -53,7 +53,7 @@ class PictureExample:
 def picture_examples(config: Config, task: PictureTask) -> tuple[list[PictureExample], list[PictureExample]]:
     """The pictures to train on and to validate on."""
     if not isinstance(config.data, CaseData):
-        raise ValueError("a classifier is trained on pictures: data.folder=FOLDER")
+        raise BadConfig("a classifier is trained on pictures: data.folder=FOLDER")
     training, held_out = chosen_pictures(config.data, task.classes, config.fit.seed)
     problems: list[str] = []
     prepared = [[*_prepared(pictures, task, problems)] for pictures in (training, held_out)]

@@ -16,7 +16,7 @@ from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.volume import Geometry, Volume, read_slice
 
 from .cases import LIST, TRAIN, VALIDATION, BadData, read_rows
-from .config import CaseData
+from .config import BadConfig, CaseData
 
 COLUMNS = ("case", "file", "class")
 ARRAYS = ("images", "labels", "names", "class_names")
@@ -58,10 +58,10 @@ def find_pictures(source: Path, classes: Sequence[str]) -> list[LabelledPicture]
 def chosen_pictures(data: CaseData, classes: Sequence[str], seed: int) -> tuple[list[LabelledPicture], ...]:
     """The pictures to train on and to validate on."""
     if data.folder is None:
-        raise ValueError("name the pictures: data.folder=FOLDER")
+        raise BadConfig("name the pictures: data.folder=FOLDER")
     unused = CaseData(data.folder, data.train, validation=data.validation)
     if data != unused:
-        raise ValueError("of the settings under data, pictures know folder, train and validation alone")
+        raise BadConfig("of the settings under data, pictures know folder, train and validation alone")
     pictures = with_splits(find_pictures(data.folder, classes), data.validation)
     training, held_out = ([picture for picture in pictures if picture.split == split] for split in (TRAIN, VALIDATION))
     if not training or not held_out or data.train > len(training):
@@ -147,6 +147,10 @@ def _problems(pictures: Sequence[LabelledPicture], classes: Sequence[str]) -> It
     for name, times in Counter(picture.name for picture in pictures).items():
         if times > 1:
             yield f"case {name}: it is there {times} times."
+    yield from _split_problems(pictures)
+
+
+def _split_problems(pictures: Sequence[LabelledPicture]) -> Iterator[str]:
     splits: dict[str, set[str]] = {}
     for picture in pictures:
         if picture.group:
