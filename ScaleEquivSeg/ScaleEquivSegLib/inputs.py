@@ -8,6 +8,7 @@ import numpy as np
 
 from .bundles import Bundle
 from .errors import UnsuitableVolume
+from .shades import STORED_WATER, Hounsfield, stored_from_zero
 from .volume import Geometry, Volume, looks_like_labels
 
 LARGEST = 1e30
@@ -31,7 +32,11 @@ def suitable(
                 f"{name} looks like a label map: it has a few whole numbers as values. Pick the image it was drawn on."
             )
     _check_differ(names, hashes)
-    notes: list[str] = []
+    notes = [
+        f"Nothing in {channel.name} is as dark as air in Hounsfield units; water is taken to be {STORED_WATER:g} in it."
+        for channel, volume in zip(bundle.inputs, channels, strict=True)
+        if isinstance(channel.normalisation, Hounsfield) and stored_from_zero(volume.array)
+    ]
     finite = [_finite(name, v, replace_nonfinite, notes) for name, v in zip(names, channels, strict=True)]
     notes += [
         note
