@@ -94,6 +94,13 @@ def test_a_mirror_makes_of_a_right_structure_a_left_one(sided: Task) -> None:
     assert values == {True, False}
 
 
+def test_a_sample_is_a_plain_tensor_that_drags_no_notes_through_the_network(sided: Task) -> None:
+    how = replace(PLAIN, intensity=0.2, noise=0.1, blur=2.0, scale=(0.4, 0.5))
+    for sample in samples(how, sided, an_example((1, a_block(8))), count=3):
+        assert type(sample["image"]) is Tensor
+        assert type(sample["label"]) is Tensor
+
+
 def test_a_side_that_nobody_looked_for_is_the_other_one_in_a_mirror(sided: Task) -> None:
     example = an_example((4, a_block(8)), unlabelled=(3,))
     for sample in samples(replace(PLAIN, mirror="left_right"), sided, example, crop=(30, 24, 22)):

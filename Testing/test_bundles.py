@@ -89,6 +89,11 @@ SPOILT_CARDS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda card: (card["inputs"].append(card["inputs"][0]), arguments(card).update(in_channels=2)),
         "2 inputs have the name 'T1'",
     ),
+    "no normalisation": (lambda card: card["inputs"][0].update(normalisation={}), "at least 1, not 0"),
+    "two normalisations": (
+        lambda card: card["inputs"][0]["normalisation"].update(hounsfield=[0, 1]),
+        "at most 1, not 2",
+    ),
     "percentiles that fall": (lambda card: card["inputs"][0]["normalisation"].update(percentiles=[9, 1]), "rise"),
     "a label that is no object": (lambda card: card.update(labels=["head"]), "type object, not 'head'"),
     "a label that is a number": (lambda card: card["labels"][0].update(name=7), "type string, not 7"),
@@ -139,7 +144,8 @@ def test_the_reader_knows_every_word_of_the_schema() -> None:
     words = {word for rules in rules_in(SCHEMA) for word in rules}
     assert words <= {
         *("$schema", "title", "description", "$defs", "$ref", "type", "required", "properties", "additionalProperties"),
-        *("items", "minItems", "maxItems", "pattern", "minimum", "maximum", "if", "then", "else"),
+        *("items", "minItems", "maxItems", "minProperties", "maxProperties", "pattern", "minimum", "maximum"),
+        *("if", "then", "else"),
     }
     assert {rules["type"] for rules in rules_in(SCHEMA) if "type" in rules} <= set(_KINDS)
     patterns = [rules["pattern"] for rules in rules_in(SCHEMA) if rules.get("type") == "string"]

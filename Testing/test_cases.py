@@ -20,12 +20,13 @@ from ScaleEquivSegLib.cli import main
 from ScaleEquivSegLib.errors import BadCaseList
 from ScaleEquivSegLib.networks import build_network
 from ScaleEquivSegLib.phantom import CHANNELS
+from ScaleEquivSegLib.shades import Percentiles
 from ScaleEquivSegLib.volume import read_volume, to_sitk
 
 
 def channels(*names: str) -> list[Channel]:
     """Channels whose patterns are as broad as those of cards: *t1* is part of t1ce too."""
-    return [Channel(name, "MR", (f"*{name.lower()}*",), (1, 99)) for name in names]
+    return [Channel(name, "MR", (f"*{name.lower()}*",), Percentiles(1, 99)) for name in names]
 
 
 ONE, FOUR = channels("T1"), channels(*CHANNELS)

@@ -19,6 +19,7 @@ from ScaleEquivSegLib.bundles import Bundle, Channel, Label, bundled_models, rea
 from ScaleEquivSegLib.labelmap import read_labelmap, segment_header
 from ScaleEquivSegLib.networks import SegmentationNetwork
 from ScaleEquivSegLib.segmentation import Model, Settings, segment
+from ScaleEquivSegLib.shades import Percentiles
 from ScaleEquivSegLib.volume import (
     AxisOrder,
     Geometry,
@@ -175,7 +176,7 @@ class Threshold(SegmentationNetwork):
 def bundle(orientation: str, spacing: Sequence[float], channels: int) -> Bundle:
     some = read_bundle(bundled_models() / "phantom-unet")
     x, y, z = spacing
-    inputs = tuple(Channel(f"channel {n}", "MR", (), (0.0, 100.0)) for n in range(channels))
+    inputs = tuple(Channel(f"channel {n}", "MR", (), Percentiles(0, 100)) for n in range(channels))
     return replace(some, orientation=orientation, spacing=(x, y, z), inputs=inputs, labels=some.labels[:1])
 
 

@@ -53,6 +53,7 @@ ROOMS = (
             "bundles",
             "volume",
             "labelmap",
+            "shades",
             "phantom",
             "scaling",
             "cases",

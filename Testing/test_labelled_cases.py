@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from ScaleEquivSegLib.bundles import Channel, Label
 from ScaleEquivSegLib.errors import BadCaseList, UnreadableVolume, UnsuitableVolume
+from ScaleEquivSegLib.shades import Percentiles
 from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, write_volume
 from training.cases import TRAIN, VALIDATION, BadData, LabelledCase, find_cases, with_splits
 from training.checks import check_cases
@@ -28,7 +29,7 @@ GRID = make_geometry((4, 5, 6), (1.0, 1.0, 2.0), np.eye(3), (10, -20, 30))
 
 
 def channels(*names: str) -> tuple[Channel, ...]:
-    return tuple(Channel(name, "MR", (f"*{name.lower()}*",), (1, 99)) for name in names)
+    return tuple(Channel(name, "MR", (f"*{name.lower()}*",), Percentiles(1, 99)) for name in names)
 
 
 def task(labels: int = 2, names: Sequence[str] = ("T1",)) -> Task:
@@ -146,7 +147,11 @@ def test_the_decathlon_lists_its_cases_and_the_hidden_files_of_its_archives_are_
 
 def test_of_a_4d_file_of_the_decathlon_each_channel_is_the_frame_that_its_name_or_pattern_says(tmp_path: Path) -> None:
     decathlon(tmp_path, ["BRATS_001"], ["FLAIR", "T1w", "t1gd", "T2w"], frames=4)
-    wanted = (*channels("T1"), Channel("T1ce", "MR", ("*t1ce*", "*t1gd*"), (1, 99)), *channels("T2", "FLAIR"))
+    wanted = (
+        *channels("T1"),
+        Channel("T1ce", "MR", ("*t1ce*", "*t1gd*"), Percentiles(1, 99)),
+        *channels("T2", "FLAIR"),
+    )
     (case,) = find_cases(tmp_path, wanted)
     assert case.frames == (1, 2, 3, 0)
     volumes = read_channels(case)

@@ -258,15 +258,18 @@ def test_two_processes_train_the_network_that_one_trains(data: str, tmp_path: Pa
     command = [sys.executable, "-m", "training", "fit", str(CONFIG), *TINY, *settings, "compute.devices=2"]
     command += ["--run", str(two / "run"), "--bundle", str(two / "bundle")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'ScaleEquivSeg'}{os.pathsep}{ROOT}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.count("dice.Body") == 1
     assert f"{two / 'bundle'}: validation dice" in done.stdout
 
     one_state, two_state = (load_file(folder / "bundle" / "weights.safetensors") for folder in (tmp_path / "one", two))
+    # Added to the attention of every scale alike, so that nothing but rounding moves it.
+    for state in (one_state, two_state):
+        state["projection.scores.conv.bias"][-1] = 0
     for name, values in one_state.items():
-        torch.testing.assert_close(two_state[name], values, atol=1e-4, rtol=1e-4, msg=name)
+        torch.testing.assert_close(two_state[name], values, atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
     cards = [read_bundle(folder / "bundle").card for folder in (tmp_path / "one", two)]
     assert cards[0]["name"] == cards[1]["name"]
     assert cards[1]["metrics"] == pytest.approx(cards[0]["metrics"], abs=1e-3)

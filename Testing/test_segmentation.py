@@ -155,7 +155,7 @@ def test_the_number_of_planes_at_once_does_not_change_the_labels(
 @pytest.mark.parametrize("first", [2**-0.5, 0.5])
 def test_scales_finer_than_a_voxel_are_swept_as_the_whole_image_would_be_seen(first: float) -> None:
     network = untrained("se_unet", scale_axis={"first": first, "ratio": 2**0.5, "count": 4})
-    image = WorkingImage([field(20, 1.0, "natural", 3)[0, 0, :, :18, :15].numpy()], [0.0], [1.0])
+    image = WorkingImage([field(20, 1.0, "natural", 3)[0, 0, :, :18, :15].numpy()], [np.asarray])
     whole = network(image.whole()[None])[0].numpy()
     for slab in (1, 5):
         assert np.allclose(class_scores(network, image, torch.device("cpu"), slab=slab), whole, atol=1e-4)

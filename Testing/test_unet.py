@@ -46,7 +46,7 @@ def test_any_size_of_volume_is_scored_voxel_by_voxel(variant: str, shape: tuple[
 
 def scored_in_slabs(network: nn.Module, image: Tensor, slab: int, **arguments: Any) -> Tensor:
     channels = [channel.numpy().transpose(2, 1, 0) for channel in image[0]]
-    working = WorkingImage(channels, [0.0] * len(channels), [1.0] * len(channels))
+    working = WorkingImage(channels, [np.asarray] * len(channels))
     return torch.from_numpy(class_scores(network, working, CPU, slab=slab, **arguments))  # type: ignore[arg-type]
 
 

@@ -18,7 +18,7 @@ from ScaleEquivSegLib.classification import working_picture
 from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.inputs import checked_image
 
-from .augmentation import Sample, looks
+from .augmentation import Sample, looks, plain
 from .cases import BadData
 from .config import Augmentation, BadConfig, CaseData, Config
 from .pictures import LabelledPicture, chosen_pictures
@@ -66,7 +66,7 @@ def _prepared(pictures: Iterable[LabelledPicture], task: PictureTask, problems: 
     """Pictures as the engine shows them; what it would refuse is a problem."""
     for picture in pictures:
         try:
-            volume = checked_image(task.inputs[0].name, picture.volume, False, [])
+            volume = checked_image(task.inputs[0], picture.volume, False, [])
             yield PictureExample(working_picture(volume, task), task.classes.index(picture.of_class))
         except UnsuitableVolume as error:
             problems.append(f"case {picture.name}: {error}")
@@ -86,7 +86,7 @@ class PictureAugmenter:
         grid = F.affine_grid(torch.from_numpy(place), [1, *example.image.shape], align_corners=False)
         image = F.grid_sample(example.image[None], grid, "bilinear", "border", align_corners=False)[0]
         self.looks.set_random_state(seed=int(random.integers(2**31)))
-        return {"image": torch.as_tensor(self.looks(image)), "label": example.label}
+        return {"image": plain(self.looks(image)), "label": example.label}
 
     def _pose(self, random: np.random.Generator) -> np.ndarray:
         angle = np.radians(random.uniform(-self.how.rotation, self.how.rotation))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from .card import models_folder, parse_card
 from .errors import BadBundle
+from .shades import Normalisation, read_normalisation
 from .weights_file import check_weights
 
 CARD = "card.json"
@@ -29,19 +30,17 @@ TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
 
 @dataclass(frozen=True)
 class Channel:
-    """One image the network takes, and the percentiles of it that are mapped to 0 and 1."""
+    """One image the network takes, and how its values are shown to it."""
 
     name: str
     modality: str
     patterns: tuple[str, ...]
-    percentiles: tuple[float, float]
+    normalisation: Normalisation
 
     @staticmethod
     def from_card(entry: Mapping[str, Any]) -> Channel:
-        low, high = entry["normalisation"]["percentiles"]
-        if low >= high:
-            raise ValueError(f"the percentiles {low:g}, {high:g} of {entry['name']} must rise")
-        return Channel(entry["name"], entry["modality"], tuple(entry["patterns"]), (float(low), float(high)))
+        normalisation = read_normalisation(entry["normalisation"])
+        return Channel(entry["name"], entry["modality"], tuple(entry["patterns"]), normalisation)
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,8 @@ def _check_object(value: Mapping[str, Any], rules: Mapping[str, Any], shared: Ma
     for key in rules.get("required", ()):
         if key not in value:
             raise ValueError(f"the key '{key}' is missing in {place}")
+    limits = rules.get("minProperties"), rules.get("maxProperties")
+    _check_limits(len(value), *limits, f"the number of keys of {place}")
     others = rules.get("additionalProperties", {})
     for key, entry in value.items():
         known = rules.get("properties", {}).get(key, others)

@@ -19,7 +19,7 @@ from .inference import WorkingImage, load_network
 from .inputs import checked_image
 from .networks import Classifier
 from .provenance import voxels_sha256
-from .segmentation import normalisation, software
+from .segmentation import software
 from .volume import Geometry, Volume, make_geometry, resample
 
 FLAT = 1e-6
@@ -78,7 +78,7 @@ def classify(
     chosen = pick_device(device)
     sha256 = voxels_sha256(picture)
     notes: list[str] = []
-    picture = checked_image(model.bundle.inputs[0].name, picture, replace_nonfinite, notes)
+    picture = checked_image(model.bundle.inputs[0], picture, replace_nonfinite, notes)
     shown = working_picture(picture, model.bundle)
     notes += _unseen(picture.geometry)
 
@@ -102,7 +102,7 @@ def classify(
 
 def working_picture(picture: Volume, how: PictureForm) -> Tensor:
     """What a network is shown of a picture, (channel, i, j) of its two long axes: the central square of it, resampled
-    and with the card's percentiles at 0 and 1.
+    and in the shades that the card describes.
 
     The square is one in millimetres. Turning the picture by quarters or mirroring it does the same to what is shown.
     """
@@ -112,8 +112,8 @@ def working_picture(picture: Volume, how: PictureForm) -> Tensor:
         raise UnsuitableVolume(
             "The picture has the same value everywhere in its central square; there is nothing to classify in it."
         )
-    low, span = normalisation(square, how.inputs[0])
-    return WorkingImage([square], [low], [span]).whole().squeeze(1 + thin)
+    shades = how.inputs[0].normalisation.of(square)
+    return WorkingImage([square], [shades]).whole().squeeze(1 + thin)
 
 
 def _thin_axis(geometry: Geometry) -> int:

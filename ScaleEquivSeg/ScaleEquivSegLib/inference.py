@@ -21,10 +21,6 @@ from .networks.unet import fold_normalisation
 MAPS_AT_ONCE = {"cpu": 8, "cuda": 30, "mps": 30}
 """So many maps of the widest layer are in memory while it is computed; the CPU filters them block by block."""
 
-FARTHEST = 10.0
-"""Values more ranges than this from the level are shown as if they were this far: one voxel gone wrong, a hundred times
-brighter than all others, must not be all that the network sees."""
-
 Checkpoint = Callable[[float], None]
 """Called with the fraction done, many times a second where possible; stops the run by raising."""
 
@@ -65,14 +61,13 @@ def _refuse_not_finite(weights: Iterable[Tensor]) -> None:
 
 @dataclass(frozen=True)
 class WorkingImage:
-    """What a network is shown of volumes (k, j, i) on one grid: each voxel less a level, divided by a range.
+    """What a network is shown of volumes (k, j, i) on one grid.
 
     The numbers are computed for the planes asked for: a large volume is not held a second time as float32.
     """
 
     channels: Sequence[np.ndarray]
-    levels: Sequence[float]
-    ranges: Sequence[float]
+    shades: Sequence[Callable[[np.ndarray], np.ndarray]]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -83,11 +78,8 @@ class WorkingImage:
     def planes(self, axis: int, start: int, stop: int) -> Tensor:
         """Planes start ... stop - 1 along x, y or z, (channel, x, y, z)."""
         cut = tuple(slice(start, stop) if i == axis else slice(None) for i in (2, 1, 0))
-        shown = [
-            (channel[cut].astype(np.float32) - np.float32(level)) / np.float32(span)
-            for channel, level, span in zip(self.channels, self.levels, self.ranges, strict=True)
-        ]
-        return torch.from_numpy(np.clip(shown, -FARTHEST, FARTHEST).transpose(0, 3, 2, 1))
+        shown = [shades(channel[cut]) for channel, shades in zip(self.channels, self.shades, strict=True)]
+        return torch.from_numpy(np.stack(shown).transpose(0, 3, 2, 1))
 
     def whole(self) -> Tensor:
         """All planes, (channel, x, y, z)."""

@@ -199,15 +199,8 @@ def working_image(channels: Sequence[Volume], how: Preparation) -> tuple[Working
 def _working_image_upright(channels: Sequence[Volume], how: Preparation) -> tuple[WorkingImage, Geometry]:
     target = working_geometry(channels[0].geometry, np.array(how.spacing))
     arrays = [resample(volume, target).array for volume in channels]
-    bounds = [normalisation(array, channel) for array, channel in zip(arrays, how.inputs, strict=True)]
-    return WorkingImage(arrays, [low for low, _ in bounds], [span for _, span in bounds]), target
-
-
-def normalisation(array: np.ndarray, channel: Channel) -> tuple[float, float]:
-    """The channel's low percentile and the range up to its high one, from a sample of at most two million voxels."""
-    step = max(1, round((array.size / 2e6) ** (1 / 3)))
-    low, high = np.percentile(array[::step, ::step, ::step], channel.percentiles)
-    return float(low), max(float(high - low), 1e-6)
+    shades = [channel.normalisation.of(array) for array, channel in zip(arrays, how.inputs, strict=True)]
+    return WorkingImage(arrays, shades), target
 
 
 def _labels_on_grid(scores: Planes, source: Geometry, target: Geometry) -> np.ndarray:

@@ -1,0 +1,84 @@
+"""How the values of a channel become the shades that a network is shown: by percentiles of the volume, or by what
+Hounsfield units mean. Computed on a whole volume, applied to parts of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FARTHEST = 10.0
+"""Values more ranges than this from the level are shown as if they were this far: one voxel gone wrong, a hundred times
+brighter than all others, must not be all that the network sees."""
+
+AIR, METAL = -1000.0, 2000.0
+"""In Hounsfield units: what is less or more, such as the padding around a scan, is shown as if it were this."""
+
+STORED_WATER = 1000.0
+"""What water is where CT is stored without its rescale intercept, in whole numbers from zero."""
+
+
+@dataclass(frozen=True)
+class Shades:
+    """Shades of values: straight lines between knots, level outside them."""
+
+    values: tuple[float, ...]
+    shown: tuple[float, ...]
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        return np.interp(array, self.values, self.shown).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """The percentiles of the volume that become 0 and 1; any linear scale of values is as good as any other."""
+
+    low: float
+    high: float
+
+    def of(self, array: np.ndarray) -> Shades:
+        """The shades for a volume, judged by a sample of at most two million voxels."""
+        low, high = np.percentile(_sample(array), (self.low, self.high)).tolist()
+        span = max(high - low, 1e-6)
+        return Shades((low - FARTHEST * span, low + FARTHEST * span), (-FARTHEST, FARTHEST))
+
+
+@dataclass(frozen=True)
+class Hounsfield:
+    """A window of CT that takes the middle half of the shades from 0 to 1, air and metal at their ends: soft tissues
+    differ by some tens of units in three thousand. The same tissue has the same shade in every volume."""
+
+    low: float
+    high: float
+
+    def of(self, array: np.ndarray) -> Shades:
+        """The shades for a volume."""
+        water = STORED_WATER if stored_from_zero(array) else 0.0
+        knots = [water + units for units in (AIR, self.low, self.high, METAL)]
+        return Shades(tuple(knots), (0.0, 0.25, 0.75, 1.0))
+
+
+Normalisation = Percentiles | Hounsfield
+
+
+def read_normalisation(entry: Mapping[str, Sequence[float]]) -> Normalisation:
+    """What a card says of a channel, whose form is known to be right."""
+    ((kind, (low, high)),) = entry.items()
+    if low >= high:
+        raise ValueError(f"{kind} {low:g}, {high:g} must rise")
+    return (Percentiles if kind == "percentiles" else Hounsfield)(float(low), float(high))
+
+
+def stored_from_zero(array: np.ndarray) -> bool:
+    """Whether CT is in the scanner's whole numbers and not in Hounsfield units: nothing in it is less than fat, and
+    most of what is more than nothing would be bone."""
+    sample = _sample(array)
+    least = sample.min()
+    return bool(-200 <= least < sample.max() and np.median(sample[sample > least]) > 500)
+
+
+def _sample(array: np.ndarray) -> Any:
+    step = max(1, round((array.size / 2e6) ** (1 / 3)))
+    return array[::step, ::step, ::step]
