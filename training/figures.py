@@ -38,15 +38,11 @@ def _draw_experiment(records: Sequence[Record], stem: Path) -> list[Path]:
     write_csv(as_csv(records), table := stem.with_name(f"{stem.name}.csv"))
     write_text(as_text(records), text := stem.with_name(f"{stem.name}.md"))
     written, styles, of_size = [table, text], styles_of(records), groups(records)
-    if records[0].is_classification:
+    if records[0].is_classification or len(records[0].test["scales"]) > 1:
+        draw = _draw_answers if records[0].is_classification else _draw_scales
         for group in of_size:
             picture = stem.with_name(f"{stem.name}_n{group.size or 'all'}.png")
-            _draw_answers(group, styles, picture)
-            written.append(picture)
-    if len(records[0].test["scales"]) > 1:
-        for group in of_size:
-            picture = stem.with_name(f"{stem.name}_n{group.size or 'all'}.png")
-            _draw_scales(group, styles, picture)
+            draw(group, styles, picture)
             written.append(picture)
     if len(of_size) > 1:
         picture = stem.with_name(f"{stem.name}_training_cases.png")
@@ -80,15 +76,8 @@ def _draw_scales(group: Group, styles: Styles, path: Path) -> None:
         for variant, records in group.variants.items()
     }
     title = f"{group.records[0].experiment}: {group.title}"
-    _draw(
-        curves,
-        styles,
-        title,
-        "mean Dice",
-        "size of the test cases (1: as they are)",
-        [f"{scale:g}" for scale in scales],
-        path,
-    )
+    ticks = [f"{scale:g}" for scale in scales]
+    _draw(curves, styles, title, "mean Dice", "size of the test cases (1: as they are)", ticks, path)
 
 
 def _draw_sizes(of_size: Sequence[Group], styles: Styles, path: Path) -> None:
@@ -96,16 +85,12 @@ def _draw_sizes(of_size: Sequence[Group], styles: Styles, path: Path) -> None:
     for variant in sorted({variant for group in of_size for variant in group.variants}):
         points = [group.variants[variant] for group in of_size if variant in group.variants]
         sizes = [float(records[0].training_cases) for records in points]
-        curves[variant] = (
-            sizes,
-            [estimate(records, records[0].main_metric, records[0].main_scale) for records in points],
-        )
+        means = [estimate(records, records[0].main_metric, records[0].main_scale) for records in points]
+        curves[variant] = (sizes, means)
     ticks = [str(group.records[0].training_cases) for group in of_size]
     first = of_size[0].records[0]
-    title, what = (
-        f"{first.experiment}: test at ×{first.main_scale:g}",
-        first.main_metric.replace("dice.mean", "mean Dice"),
-    )
+    title = f"{first.experiment}: test at ×{first.main_scale:g}"
+    what = first.main_metric.replace("dice.mean", "mean Dice")
     _draw(curves, styles, title, what, "training cases", ticks, path)
 
 
