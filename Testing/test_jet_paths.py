@@ -89,6 +89,23 @@ def test_a_map_filtered_in_blocks_is_the_map_filtered_at_once(
         torch.testing.assert_close(respond(), at_once)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+def test_both_paths_have_the_same_gradients(padding: Padding, stride: int) -> None:
+    dense, separable = (
+        ScaleConv(2, 3, Jet(order=2, sigma=1.1), path=path, padding=padding, stride=stride).double() for path in PATHS
+    )
+    separable.load_state_dict(dense.state_dict())
+    image = torch.randn(2, 2, 9, 8, 10, dtype=torch.float64)
+    slopes = []
+    for layer in (dense, separable):
+        shown = image.clone().requires_grad_()
+        sum(x.square().sum() for x in layer(lift(shown, ScaleAxis(1.0, 1.4, 2))).tensors).backward()
+        slopes.append([shown.grad, *(parameter.grad for parameter in layer.parameters())])
+    for a, b in zip(*slopes, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_a_state_tells_nothing_of_the_path_it_was_trained_on() -> None:
     dense, separable = (ScaleConv(2, 3, bias=True, path=path) for path in PATHS)
     assert dense.state_dict().keys() == separable.state_dict().keys() == {"weight", "bias"}

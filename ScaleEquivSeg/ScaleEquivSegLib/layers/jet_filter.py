@@ -7,7 +7,7 @@ kernel: pass along z with every h_l, along y with every h_m, and along x with su
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -149,7 +149,30 @@ def _pass(padded: Tensor, line: Tensor, axis: int, stride: int) -> Tensor:
     shape, strides = [1, 1, 1], [1, 1, 1]
     shape[axis], strides[axis] = len(line), stride
     kernel = line.reshape(1, 1, *shape).expand(channels, 1, *shape)
+    if stride == 1 and padded.requires_grad and not line.requires_grad:
+        filtered: Tensor = _FixedFilter.apply(padded, kernel)
+        return filtered
     return F.conv3d(padded, kernel, None, (strides[0], strides[1], strides[2]), groups=channels)
+
+
+class _FixedFilter(torch.autograd.Function):
+    """Correlate every channel with a kernel of its own that is not learnt.
+
+    The gradient is another correlation, with the kernel turned round. What PyTorch does for it takes a CPU up to twice
+    as long, which made training take a third longer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, kernel: Tensor) -> Tensor:
+        ctx.save_for_backward(kernel)
+        return F.conv3d(maps, kernel, groups=len(kernel))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (kernel,) = ctx.saved_tensors
+        turned, reach = kernel.flip((2, 3, 4)), [size - 1 for size in kernel.shape[2:]]
+        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        return F.conv3d(gradient, turned, padding=reach, groups=len(kernel)), None
 
 
 def _margins(margins: list[int], open_axis: int | None) -> list[int]:
