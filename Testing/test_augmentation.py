@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from training.augmentation import Augmenter
-from training.config import Augmentation, FitConfig
+from training.config import Augmentation, BadConfig, FitConfig
 from training.data import Numbers, Samples
 from training.export import read_card_text
 from training.preparation import Example, Task
@@ -150,5 +150,5 @@ def test_processes_share_the_numbers_of_an_epoch_between_them() -> None:
     assert list(whole) == list(range(24, 36))
     assert sorted(list(shares[0]) + list(shares[1])) == list(whole)
     assert len(shares[0]) == len(list(shares[0]))
-    with pytest.raises(ValueError, match="shared"):
+    with pytest.raises(BadConfig, match="shared"):
         Numbers(fit, 0, 3)

@@ -17,7 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ScaleEquivSegLib.bundles import CARD, NETWORKS, WEIGHTS, bundled_models, find_bundles, read_bundle
+from ScaleEquivSegLib import networks
+from ScaleEquivSegLib.bundles import CARD, CLASSIFIERS, NETWORKS, WEIGHTS, bundled_models, find_bundles, read_bundle
 from ScaleEquivSegLib.card import _KINDS, SEAL, seal_of
 from ScaleEquivSegLib.errors import BadBundle
 from ScaleEquivSegLib.inference import load_network
@@ -135,7 +136,7 @@ def rules_in(schema: Any) -> Iterator[dict[str, Any]]:
         for key in ("properties", "$defs"):
             for rules in schema.get(key, {}).values():
                 yield from rules_in(rules)
-        for key in ("items", "additionalProperties"):
+        for key in ("items", "additionalProperties", "if", "then", "else"):
             yield from rules_in(schema.get(key))
 
 
@@ -144,6 +145,7 @@ def test_the_reader_knows_every_word_of_the_schema() -> None:
     assert words <= {
         *("$schema", "title", "description", "$defs", "$ref", "type", "required", "properties", "additionalProperties"),
         *("items", "minItems", "maxItems", "minProperties", "maxProperties", "pattern", "minimum", "maximum"),
+        *("if", "then", "else"),
     }
     assert {rules["type"] for rules in rules_in(SCHEMA) if "type" in rules} <= set(_KINDS)
     patterns = [rules["pattern"] for rules in rules_in(SCHEMA) if rules.get("type") == "string"]
@@ -152,6 +154,7 @@ def test_the_reader_knows_every_word_of_the_schema() -> None:
 
 def test_cards_may_name_exactly_the_networks_there_are() -> None:
     assert set(NETWORKS) == set(BUILDERS)
+    assert set(CLASSIFIERS) == set(networks.CLASSIFIERS)
     described = SCHEMA["properties"]["network"]["properties"]["name"]["description"]
     assert all(name in described for name in NETWORKS)
 
@@ -251,7 +254,7 @@ def with_header(weights: Path, header: object, tensors: bytes) -> None:
         ([], 0, "JSON object"),
         ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, 9, "describes 8 bytes"),
         ({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, 8, "where 'a' is"),
-        ({"a": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]}}, 8, "where 'a' is"),
+        ({"a": {"dtype": "C64", "shape": [1], "data_offsets": [0, 8]}}, 8, "where 'a' is"),
         ({"a": {"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]}}, 8, "where 'a' is"),
         ({"a": {"dtype": ["F32"], "shape": [2], "data_offsets": [0, 8]}}, 8, "where 'a' is"),
         ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, 8, "leave gaps"),

@@ -23,7 +23,7 @@ from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.volume import Volume, make_geometry, write_volume
 from training.cases import LabelledCase
 from training.conduct import OtherSettings, Places, carry_out, done, overview, record_of
-from training.config import CaseData
+from training.config import BadConfig, CaseData
 from training.evaluate import measured_rows
 from training.experiment import EXPERIMENTS, Run, find_experiment, read_experiment, runs_of
 from training.export import read_card_text
@@ -270,7 +270,7 @@ def test_the_first_seed_of_everything_comes_before_the_second() -> None:
     assert first == ["se_unet_n5_s0", "unet_n5_s0", "unet-scale-augmentation_n5_s0", "se_unet_n10_s0"]
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
     assert [run.name for run in runs_of(experiment, ["unet"], [0], [2])] == ["unet_nall_s2"]
-    with pytest.raises(ValueError, match="no variant u_net; known: se_unet, unet"):
+    with pytest.raises(BadConfig, match="no variant u_net; known: se_unet, unet"):
         runs_of(experiment, ["u_net"])
 
 
@@ -293,10 +293,12 @@ def test_every_experiment_can_be_read_and_trains_networks_with_one_schedule() ->
         (TINY.replace("reference: unet", "reference: vnet"), "no variant 'vnet'"),
         (TINY.replace("name: se_unet\n", "name: unet\n"), "two variants called unet"),
         (TINY.replace("sizes:", "cases:"), "unknown setting.*cases"),
+        (TINY.replace("reference: unet", ""), "missing setting.*reference"),
+        (TINY.replace("count: 3", "count: 0"), "scale_axis: .*no scale axis"),
     ],
 )
 def test_an_experiment_that_makes_no_sense_is_refused(text: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(BadConfig, match=message):
         read_experiment(experiment_file(tmp_path, text))
 
 

@@ -66,6 +66,7 @@ ROOMS = (
     Room(("segmentation",), COMPUTING | READING),
     Room(("comparison", "cohort"), READING),
     Room(("scale_sweep",), COMPUTING),
+    Room(("classification",), COMPUTING | READING),
     Room(("request",)),
     Room(("worker", "cli", "__main__"), READING),
     Room(("mrml",), SCENE),
@@ -76,7 +77,9 @@ HEIGHT = {member: height for height, room in enumerate(ROOMS) for member in room
 
 HEAVY = frozenset({"torch", "safetensors"})
 """Not there when Slicer starts; any function may import them, but no file scope outside the computing rooms."""
-MAY_LOAD_TORCH = frozenset({"layers", "networks", "devices", "inference", "segmentation", "scale_sweep"})
+MAY_LOAD_TORCH = frozenset(
+    {"layers", "networks", "devices", "inference", "segmentation", "scale_sweep", "classification"}
+)
 OF_OTHER_EXTENSIONS = frozenset({"PyTorchUtils", "SampleData"})
 """Modules of Slicer or its extensions that a function of the panel or the module file may import."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -14,12 +15,14 @@ import pytest
 import slicer
 
 import slicerhost
+from ScaleEquivSegLib.bundles import bundled_models
 from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.mrml import SIDE_BY_SIDE_VIEWS
 from ScaleEquivSegLib.panel import worker_process
 from ScaleEquivSegLib.panel.run import time_left
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
+from small_pictures import untrained_bundle
 
 MODULE = Path(__file__).parents[1] / "ScaleEquivSeg" / "ScaleEquivSeg.py"
 SECONDS_AT_MOST = 120
@@ -95,6 +98,17 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_the_panel_lists_no_model_that_classifies_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    untrained_bundle(tmp_path)
+    shutil.copytree(bundled_models() / "phantom-unet", tmp_path / "phantom-unet")
+    monkeypatch.setattr("ScaleEquivSegLib.panel.panel.bundled_models", lambda: tmp_path)
+    host = slicerhost.start()
+    selector = User(host).ui.taskSelector
+    assert [selector.itemText(n) for n in range(selector.count)] == ["phantom"]
+    host.close()
+    host.raise_exceptions()
 
 
 def test_segment_cannot_be_pressed_until_there_is_something_to_segment(user: User) -> None:

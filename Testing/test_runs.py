@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import filecmp
+import hashlib
 import json
 import multiprocessing
 import os
@@ -28,7 +29,7 @@ from ScaleEquivSegLib.errors import OutputExists, SegmentationError
 from ScaleEquivSegLib.folder_lock import LOCK
 from ScaleEquivSegLib.whole_files import UNFINISHED
 from training.__main__ import main
-from training.config import ComputeConfig, FitConfig, load_config
+from training.config import BadConfig, ComputeConfig, FitConfig, load_config
 from training.fit import export_run, fit
 from training.processes import ending_together, trainer_on
 from training.run_folder import BEFORE, COMMAND, LAST, TwoCheckpoints, claim, newest_checkpoint
@@ -213,9 +214,8 @@ def test_a_network_trains_in_half_precision_and_its_bundle_is_measured_in_full(d
     export_run(tmp_path / "run", tmp_path / "bundle")  # in full precision
     assert weights(tmp_path) == half
     assert read_bundle(tmp_path / "bundle").card["metrics"] == card["metrics"]
-    shutil.rmtree(tmp_path / "run")
-    run(tmp_path, data, "fit.steps=2")
-    assert weights(tmp_path) != half
+    run(tmp_path / "full", data, "fit.steps=2")
+    assert weights(tmp_path / "full") != half
     assert all(values.dtype == torch.float32 for values in load_file(tmp_path / "bundle/weights.safetensors").values())
 
 
@@ -262,7 +262,7 @@ def test_two_processes_train_the_network_that_one_trains(data: str, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.count("dice.Body") == 1
-    assert f"{two / 'bundle'}: validation Dice" in done.stdout
+    assert f"{two / 'bundle'}: validation dice" in done.stdout
 
     one_state, two_state = (load_file(folder / "bundle" / "weights.safetensors") for folder in (tmp_path / "one", two))
     # Added to the attention of every scale alike, so that nothing but rounding moves it.
@@ -286,7 +286,7 @@ def test_a_process_that_stops_for_an_error_ends_those_that_it_started() -> None:
 
 def test_a_batch_that_processes_cannot_share_is_refused_before_they_start(data: str, tmp_path: Path) -> None:
     config = load_config(CONFIG, [*TINY, data, "fit.batch=3", "compute.accelerator=cpu", "compute.devices=2"])
-    with pytest.raises(ValueError, match="a batch of 3 cannot be shared by 2 processes"):
+    with pytest.raises(BadConfig, match="a batch of 3 cannot be shared by 2 processes"):
         fit(config, "the command", tmp_path / "run", tmp_path / "bundle")
 
 
@@ -315,3 +315,42 @@ def test_two_processes_predict_what_the_command_line_segments_and_leave_the_same
     assert not (two / "failures.csv").exists()
     with (two / "volumes.csv").open(newline="") as stream:
         assert [row["case"] for row in csv.DictReader(stream)] == [f"phantom_{n:06d}" for n in range(4)]
+
+
+def test_a_bundle_of_another_run_is_replaced_only_if_that_is_asked_for(data: str, tmp_path: Path) -> None:
+    steps = "fit.steps=2"
+    run(tmp_path, data, steps)
+    run(tmp_path, data, steps)  # its own
+    first = weights(tmp_path)
+    config = load_config(CONFIG, [*TINY, data, steps, "fit.seed=1"])
+    other, bundle = tmp_path / "other run", tmp_path / "bundle"
+    with pytest.raises(OutputExists, match="not made; give another folder, or --overwrite"):
+        fit(config, "the command", other, bundle)
+    assert not (other / COMMAND).exists()  # nothing was begun that would say where its bundle is
+    fit(config, "the command", other, tmp_path / "other bundle")
+    with pytest.raises(OutputExists, match="not made"):
+        export_run(other, bundle)
+    assert weights(tmp_path) == first
+    export_run(other, bundle, overwrite=True)
+    assert weights(tmp_path) != first
+    export_run(other, bundle)
+    with pytest.raises(OutputExists, match="not made"):
+        run(tmp_path, data, steps)
+
+
+def test_a_run_killed_while_it_writes_its_bundle_goes_on_to_write_it(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as before_the_card:
+        before_the_card.setattr("training.export._write_sealed", killed)
+        with pytest.raises(Killed):
+            run(tmp_path, data, "fit.steps=2")
+    assert [path.name for path in (tmp_path / "bundle").iterdir()] == ["weights.safetensors"]
+    run(tmp_path, data, "fit.steps=2")
+    assert read_bundle(tmp_path / "bundle").sha256 == hashlib.sha256(weights(tmp_path)).hexdigest()

@@ -23,7 +23,7 @@ from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Settings, load_model, segment
 from ScaleEquivSegLib.volume import read_volume, write_volume
 from training.__main__ import main
-from training.config import FitConfig, load_config
+from training.config import BadConfig, FitConfig, load_config
 from training.evaluate import evaluate
 from training.export import export_bundle, note_measurements
 from training.fit import fit
@@ -148,13 +148,63 @@ def test_every_configuration_can_be_read() -> None:
 
 @pytest.mark.parametrize("override", ["fit.stepz=3", "network.layers=4"])
 def test_a_setting_that_does_not_exist_is_refused_by_name(override: str) -> None:
-    with pytest.raises(ValueError, match=override.partition("=")[0]):
+    with pytest.raises(BadConfig, match=override.partition("=")[0]):
         load_config(CONFIGS / "phantom_unet.yaml", [override])
 
 
 def test_an_override_without_a_value_is_refused() -> None:
-    with pytest.raises(ValueError, match="key=value"):
+    with pytest.raises(BadConfig, match="key=value"):
         load_config(CONFIGS / "phantom_unet.yaml", ["fit.steps"])
+
+
+CARD = (CONFIGS / "phantom.card.yaml").as_posix()
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "reason"),
+    [
+        (None, [], "cannot be read"),
+        ("card: [", [], "no YAML"),
+        ("- card", [], "no settings"),
+        ("card: CARD", [], "missing setting(s) network"),
+        ("card: CARD.gone\nnetwork: {name: unet, arguments: {}}", [], "there is no card"),
+        ("card: CARD\nnetwork: {name: vnet, arguments: {}}", [], "unknown network 'vnet'"),
+        ("card: CARD\nnetwork: {name: unet, arguments: {depth: 3}}", [], "'depth'"),
+        ("card: CARD\nfit: {seed: 1}", ["fit.seed.more=1"], "inside seed"),
+        ("card: CARD\nnetwork: {name: unet, arguments: {}}", ["fit.steps=[1"], "no YAML"),
+        ("card: CARD\nnetwork: {name: unet, arguments: {}}", ["data={folder: 3}"], "data.folder is 3"),
+        ("card: CARD\nnetwork: {name: unet, arguments: {}}", ["data={folder: null}"], "name the folder"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_one_line_with_the_reason(
+    text: str | None,
+    settings: list[str],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if text:
+        Path("mine.yaml").write_text(text.replace("CARD", CARD))
+    monkeypatch.setattr("sys.argv", ["training", "fit", "mine.yaml", *settings, "--bundle", "bundle"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == BadConfig.exit_code
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert reason in line
+    assert not Path("bundle").exists()
+
+
+def test_an_experiment_that_cannot_be_used_ends_the_command_with_a_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["training", "experiment", "scale_curves", "--list"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == BadConfig.exit_code
+    assert "there is no experiment scale_curves; known: ablation, breast," in capsys.readouterr().err
 
 
 def test_a_card_says_what_was_measured_and_what_a_volume_costs_and_stays_sealed(

@@ -39,6 +39,7 @@ from ScaleEquivSegLib.request import (
 from ScaleEquivSegLib.segmentation import Settings
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
 from ScaleEquivSegLib.worker import REFUSALS_IN_A_ROW, WAITING_AT_MOST, Job, Worker
+from small_pictures import untrained_bundle
 
 SECONDS_AT_MOST = 60
 
@@ -251,6 +252,7 @@ def test_a_request_that_needs_more_than_its_keys_is_refused_by_name(volume: Path
         "format": {"output": str(tmp_path / "out.txt")},
         "exists": {"output": str(tmp_path / "mine.seg.nrrd")},
         "bundle": {"bundle": str(tmp_path)},
+        "classification": {"bundle": str(untrained_bundle(tmp_path).folder)},
         "device": {"device": "toaster"},
     }
     _ready, *replies = serve([request(volume, name, **change) for name, change in changes.items()])
@@ -262,6 +264,7 @@ def test_a_request_that_needs_more_than_its_keys_is_refused_by_name(volume: Path
         "format": "UnwritableOutput",
         "exists": "OutputExists",
         "bundle": "BadBundle",
+        "classification": "BadBundle",
         "device": "UnavailableDevice",
     }
     assert (tmp_path / "mine.seg.nrrd").read_text() == "mine"

@@ -33,7 +33,7 @@ class Augmenter:
         self.how = how
         self.left_right = next(axis for axis, letter in enumerate(task.orientation) if letter in "RL")
         self.mirrored_classes = torch.tensor(task.mirrored_classes, dtype=torch.uint8)
-        self.looks = mt.Compose(list(_looks(how)))
+        self.looks = looks(how)
 
     def __call__(self, example: Example, random: np.random.Generator) -> Sample:
         factor = float(np.exp(random.uniform(*np.log(self.how.scale))))
@@ -49,7 +49,7 @@ class Augmenter:
         unlabelled[list(example.unlabelled)] = True
         if is_mirrored:
             label, unlabelled = self.mirrored_classes[label.int()], unlabelled[self.mirrored_classes.int()]
-        return {"image": _plain(self.looks(image)), "label": label, "unlabelled": unlabelled}
+        return {"image": plain(self.looks(image)), "label": label, "unlabelled": unlabelled}
 
     def _turn(self, random: np.random.Generator) -> tuple[np.ndarray, bool]:
         """A random pose, the matrix by which a sample's axes x, y, z lie in the image; whether left is right in it."""
@@ -98,12 +98,17 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
 def _blurred(image: Tensor, coarser: float) -> Tensor:
     """The image with no more detail than voxels larger by a factor can show."""
     sigma = 0.4 * (coarser**2 - 1) ** 0.5
-    return _plain(mt.GaussianSmooth(sigma)(image))
+    return plain(mt.GaussianSmooth(sigma)(image))
 
 
-def _plain(image: Tensor) -> Tensor:
+def plain(image: Tensor) -> Tensor:
     """Without what MONAI notes of it: every operation of a network would carry that along, for a tenth more time."""
     return image.as_subclass(Tensor)
+
+
+def looks(how: Augmentation) -> mt.Compose:
+    """Random changes of how images look; where things are stays as it is."""
+    return mt.Compose(list(_looks(how)))
 
 
 def _looks(how: Augmentation) -> Iterator[mt.Transform]:

@@ -98,7 +98,7 @@ def _in_layout(source: Path, channels: Sequence[Channel]) -> list[LabelledCase]:
 
 def _table_of_paths(source: Path, channels: Sequence[Channel]) -> list[LabelledCase]:
     """The columns of `read_cases`, `labels` and, if there is one, `split`; paths start at the table's folder."""
-    cases, rows = read_cases(source, channels).cases, _rows(source)
+    cases, rows = read_cases(source, channels).cases, read_rows(source)
     if "labels" not in rows[0]:
         raise BadData(source, ["it has no column 'labels'."])
     if unlabelled := [case.name for case, row in zip(cases, rows, strict=True) if not row["labels"]]:
@@ -165,7 +165,7 @@ def _labels(folder: Path, name: str) -> Path:
 
 def as_listed(cases: Sequence[LabelledCase], listed: Path, source: Path) -> list[LabelledCase]:
     """A case for every row of a table, whether the folder has it or not."""
-    rows = _rows(listed)
+    rows = read_rows(listed)
     if not rows or "case" not in rows[0]:
         raise BadData(listed, ["it has no column 'case', or no row."])
     found = {case.name: case for case in cases}
@@ -173,7 +173,7 @@ def as_listed(cases: Sequence[LabelledCase], listed: Path, source: Path) -> list
     return [replace(found.get(row["case"], missing), name=row["case"], split=row.get("split", "")) for row in rows]
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV that are not empty, by their headings in lower case."""
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -11,19 +11,23 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from ScaleEquivSegLib.bundles import CARD, read_bundle
+from ScaleEquivSegLib.bundles import CARD, kind_of, read_bundle
 from ScaleEquivSegLib.folder_lock import FolderInUse, alone_in
 from ScaleEquivSegLib.whole_files import remove, write_text
 
 from .cases import TRAIN, find_cases, with_splits
-from .config import CaseData, Config
+from .config import BadConfig, CaseData, Config
 from .evaluate import measured_rows, summary
+from .evaluate_pictures import measured_pictures, summary_of
 from .experiment import Run
 from .export import read_card_text
 from .fit import fit
+from .picture_samples import PictureTask
+from .pictures import chosen_pictures
 from .preparation import Task
-from .records import Record, Session, arranged, as_json, read_record, session, write_record
+from .records import Record, Session, arranged, arranged_answers, as_json, read_record, session, write_record
 
 Say = Callable[[str], None]
 
@@ -113,7 +117,7 @@ def _carry_out(run: Run, places: Places, say: Say) -> bool:
 
 
 def _headline(record: Record) -> str:
-    return f"mean Dice {record.mean('dice.mean', record.main_scale):.4f} at ×{record.main_scale:g}"
+    return f"{record.main_metric} {record.mean(record.main_metric, record.main_scale):.4f} at ×{record.main_scale:g}"
 
 
 def _made(run: Run, places: Places, folder: Path) -> Record:
@@ -121,10 +125,9 @@ def _made(run: Run, places: Places, folder: Path) -> Record:
     cases = _training_cases(config)
     trained = _trained(run, config, folder)
     here, started = session(), time.monotonic()
-    bundle, test, variant = folder / "bundle", run.experiment, run.variant
-    labelled = {"splits": _cases_of(config).splits, "native_voxels": variant.native_voxels}
-    rows = measured_rows(bundle, places.data, test.split, test.scales, variant.scale_axis, labelled)
-    names, figures = arranged(rows)
+    bundle = folder / "bundle"
+    measure = _measured_pictures if _is_classification(config) else _measured_cases
+    names, figures, means = measure(run, config, bundle, places.data)
     return Record(
         experiment=run.experiment.name,
         variant=run.variant.name,
@@ -139,20 +142,46 @@ def _made(run: Run, places: Places, folder: Path) -> Record:
         config=as_json(config),
         trained=[asdict(each) for each in trained],
         measured=asdict(_ended(here, started)),
-        means={key: round(value, 4) for key, value in summary(rows).items()},
+        means={key: round(value, 4) for key, value in means.items()},
         cases=names,
         rows=figures,
     )
 
 
+Measured = tuple[list[str], list[dict[str, Any]], dict[str, float]]
+"""Cases, rows and means of a record."""
+
+
+def _measured_cases(run: Run, config: Config, bundle: Path, data: Path) -> Measured:
+    test, variant = run.experiment, run.variant
+    labelled = {"splits": _cases_of(config).splits, "native_voxels": variant.native_voxels}
+    rows = measured_rows(bundle, data, test.split, test.scales, variant.scale_axis, labelled)
+    return *arranged(rows), summary(rows)
+
+
+def _measured_pictures(run: Run, config: Config, bundle: Path, data: Path) -> Measured:
+    if run.experiment.scales != (1.0,) or run.variant.scale_axis or run.variant.native_voxels:
+        raise BadConfig("pictures are measured as they are: an experiment on them has no scales")
+    answers = measured_pictures(bundle, data, run.experiment.split)
+    return *arranged_answers(answers), {f"{name}@1": value for name, value in summary_of(answers).items()}
+
+
+def _is_classification(config: Config) -> bool:
+    return kind_of(read_card_text(config.card)) == "classification"
+
+
 def _training_cases(config: Config) -> int:
     """On how many cases the run trains; an error if there are fewer than it asks for."""
     data = _cases_of(config)
+    if _is_classification(config):
+        task = PictureTask.from_card(read_card_text(config.card))
+        training, _ = chosen_pictures(data, task.classes, config.fit.seed)
+        return len(training)
     assert data.folder is not None
     found = find_cases(data.folder, Task.from_card(read_card_text(config.card)).inputs, data.splits)
     there = sum(case.split == TRAIN for case in with_splits(found, data.validation))
     if there < data.train:
-        raise ValueError(f"{data.folder} has {there} cases to train on, not {data.train}")
+        raise BadConfig(f"{data.folder} has {there} cases to train on, not {data.train}")
     return data.train or there
 
 

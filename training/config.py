@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
+from ScaleEquivSegLib.errors import SegmentationError
+
 T = TypeVar("T")
+
+
+class BadConfig(SegmentationError):
+    """A configuration, an experiment or a setting on the command line that cannot be used."""
+
+    exit_code = 12
 
 
 @dataclass(frozen=True)
@@ -138,22 +146,45 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     data = config.data
     if isinstance(data, CaseData) and data.splits:
         data = replace(data, splits=path.parent / data.splits)
-    return replace(config, card=path.parent / config.card, data=data)
+    card = path.parent / config.card
+    if not card.is_file():
+        raise BadConfig(f"there is no card {card}")
+    return replace(config, card=card, data=data)
 
 
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What a YAML file and overrides say, without what they leave to the defaults."""
-    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = read_yaml(path)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            raise ValueError(f"{override!r} is not of the form key=value")
+            raise BadConfig(f"{override!r} is not of the form key=value")
         *parents, last = key.split(".")
         place = values
         for parent in parents:
             place = place.setdefault(parent, {})
-        place[last] = yaml.safe_load(text)
+            if not isinstance(place, dict):
+                raise BadConfig(f"{override!r} asks for a setting inside {parent}, which is a value")
+        place[last] = _parsed(text, override)
     return values
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a file of YAML."""
+    try:
+        values = _parsed(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise BadConfig(f"{path} has no settings of the form `key: value`")
+    return values
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadConfig(f"{where} is no YAML: {' '.join(str(error).split())}") from error
 
 
 def typed(kind: type[T], values: Any) -> T:
@@ -176,11 +207,11 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return _one_of(get_args(kind), value, where)
     if is_dataclass(kind):
         return _dataclass(kind, value, where)
-    if kind is Path:
+    if kind is Path and isinstance(value, str):
         return Path(value)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise ValueError(f"{where} is {value!r}, and may be {', '.join(map(repr, get_args(kind)))}")
+            raise BadConfig(f"{where} is {value!r}, and may be {', '.join(map(repr, get_args(kind)))}")
         return value
     if get_origin(kind) is tuple:
         return _tuple(get_args(kind), value, where)
@@ -188,7 +219,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     plain = get_origin(kind) or kind
     if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-        raise ValueError(f"{where} is {value!r}, and must be of type {plain.__name__}")
+        raise BadConfig(f"{where} is {value!r}, and must be of type {plain.__name__}")
     return value
 
 
@@ -205,20 +236,27 @@ def _one_of(kinds: Sequence[Any], value: Any, where: str) -> Any:
 
 def _tuple(kinds: Sequence[Any], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{where} is {value!r}, and must be a list")
+        raise BadConfig(f"{where} is {value!r}, and must be a list")
     if len(kinds) == 2 and kinds[1] is ...:
         kinds = [kinds[0]] * len(value)
     if len(kinds) != len(value):
-        raise ValueError(f"{where} has {len(value)} entries, and must have {len(kinds)}")
+        raise BadConfig(f"{where} has {len(value)} entries, and must have {len(kinds)}")
     return tuple(_value(kind, entry, where) for kind, entry in zip(kinds, value, strict=True))
 
 
 def _dataclass(kind: Any, values: Any, where: str) -> Any:
     """Make a dataclass of nested dictionaries, refusing keys it does not have."""
     if not isinstance(values, dict):
-        raise ValueError(f"{where} is {values!r}, and must have settings of its own")
+        raise BadConfig(f"{where} is {values!r}, and must have settings of its own")
     inner = f"{where}." if where else ""
     if unknown := sorted(set(values) - {f.name for f in fields(kind)}):
-        raise ValueError(f"unknown setting(s) {', '.join(inner + key for key in unknown)}")
+        raise BadConfig(f"unknown setting(s) {', '.join(inner + key for key in unknown)}")
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [key for key in needed if key not in values]:
+        raise BadConfig(f"missing setting(s) {', '.join(inner + key for key in missing)}")
     hints = get_type_hints(kind)
-    return kind(**{key: _value(hints[key], value, inner + key) for key, value in values.items()})
+    typed_values = {key: _value(hints[key], value, inner + key) for key, value in values.items()}
+    try:
+        return kind(**typed_values)
+    except ValueError as error:
+        raise BadConfig(f"{where}: {error}") from error

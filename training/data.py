@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .augmentation import Augmenter, Sample
+from .augmentation import Sample
 from .cases import TRAIN, VALIDATION, find_cases, with_splits
 from .checks import check_cases
-from .config import Config, FitConfig, PhantomData
+from .config import BadConfig, Config, FitConfig, PhantomData
 from .preparation import Example, Task, phantom_examples, read_example
+
+T = TypeVar("T")
+"""An example, as the augmenter takes it."""
 
 
 def examples(config: Config, task: Task) -> tuple[list[Example], list[Example]]:
@@ -24,7 +28,7 @@ def examples(config: Config, task: Task) -> tuple[list[Example], list[Example]]:
             phantom_examples(data.validation, data.first_validation_seed, data, task),
         )
     if data.folder is None:
-        raise ValueError("name the folder of the cases: data.folder=FOLDER")
+        raise BadConfig("name the folder of the cases: data.folder=FOLDER")
     cases = with_splits(find_cases(data.folder, task.inputs, data.splits), data.validation)
     check_cases(cases, data, task, (TRAIN, VALIDATION))
     training = [case for case in cases if case.split == TRAIN]
@@ -37,10 +41,10 @@ def examples(config: Config, task: Task) -> tuple[list[Example], list[Example]]:
     ]
 
 
-class Samples(Dataset[Sample]):
+class Samples(Dataset[Sample], Generic[T]):
     """Numbered samples: every example once in each round, in an order of its own."""
 
-    def __init__(self, of: Sequence[Example], augmenter: Augmenter, seed: int) -> None:
+    def __init__(self, of: Sequence[T], augmenter: Callable[[T, np.random.Generator], Sample], seed: int) -> None:
         self.examples = of
         self.augmenter = augmenter
         self.seed = seed
@@ -60,7 +64,7 @@ class Numbers(Sampler[int]):
 
     def __init__(self, fit: FitConfig, rank: int = 0, processes: int = 1) -> None:
         if fit.batch % processes:
-            raise ValueError(f"a batch of {fit.batch} cannot be shared by {processes} processes")
+            raise BadConfig(f"a batch of {fit.batch} cannot be shared by {processes} processes")
         self.fit = fit
         self.rank = rank
         self.processes = processes

@@ -12,7 +12,7 @@ import numpy as np
 
 from ScaleEquivSegLib.bundles import Bundle, read_bundle
 from ScaleEquivSegLib.comparison import compare_classes, mean_hd95
-from ScaleEquivSegLib.errors import OutputExists
+from ScaleEquivSegLib.errors import BadRequest, OutputExists
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.networks import UNet
 from ScaleEquivSegLib.scaling import magnified, magnified_labels
@@ -78,7 +78,7 @@ def measured_rows(
     model = load_model(bundle)
     if scale_axis:
         if not isinstance(model.network, UNet):
-            raise ValueError(f"{bundle.name} has no scale axis that could be exchanged")
+            raise BadRequest(f"{bundle.name} has no scale axis that could be exchanged")
         model.network.axis = scale_axis
     meant = replace(labelling(bundle.card["training"].get("data", {})), folder=data, **(settings or {}))
     return [row for case in chosen_cases(bundle, meant, data, split) for row in _measured(model, case, meant, scales)]

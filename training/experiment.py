@@ -13,12 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 
 from .cases import VALIDATION
-from .config import CaseData, Config, load_config, read_settings, typed
+from .config import BadConfig, CaseData, Config, load_config, read_settings, read_yaml, typed
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
 
@@ -56,9 +54,9 @@ class Experiment:
     def __post_init__(self) -> None:
         names = [slug(variant.name) for variant in self.variants]
         if doubles := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{self.name} has two variants called {', '.join(doubles)}")
+            raise BadConfig(f"{self.name} has two variants called {', '.join(doubles)}")
         if self.reference not in {variant.name for variant in self.variants}:
-            raise ValueError(f"{self.name} has no variant {self.reference!r} to compare with")
+            raise BadConfig(f"{self.name} has no variant {self.reference!r} to compare with")
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class Run:
         """The training's configuration in full, on one device: side by side, processes do several runs."""
         config = load_config(self.experiment.base, self.overrides)
         if not isinstance(config.data, CaseData):
-            raise ValueError(f"{self.experiment.base} must train on cases, not on generated phantoms")
+            raise BadConfig(f"{self.experiment.base} must train on cases, not on generated phantoms")
         return replace(
             config, data=replace(config.data, folder=data), compute=replace(config.compute, devices=1, nodes=1)
         )
@@ -124,14 +122,13 @@ def find_experiment(name: str) -> Path:
     path = Path(name) if name.endswith(".yaml") else EXPERIMENTS / f"{name}.yaml"
     if not path.exists():
         known = sorted(each.stem for each in EXPERIMENTS.glob("*.yaml") if not each.stem.endswith(".base"))
-        raise ValueError(f"there is no experiment {name}; known: {', '.join(known)}, or give the path of a .yaml file")
+        raise BadConfig(f"there is no experiment {name}; known: {', '.join(known)}, or give the path of a .yaml file")
     return path
 
 
 def read_experiment(path: Path) -> Experiment:
     """Read an experiment's file, whose name is the experiment's."""
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    experiment = typed(Experiment, {"name": path.stem, **values})
+    experiment = typed(Experiment, {"name": path.stem, **read_yaml(path)})
     return replace(experiment, base=path.parent / experiment.base)
 
 
@@ -144,7 +141,7 @@ def runs_of(
     """
     known = {variant.name: variant for variant in experiment.variants}
     if unknown := [name for name in only if name not in known]:
-        raise ValueError(f"{experiment.name} has no variant {', '.join(unknown)}; known: {', '.join(known)}")
+        raise BadConfig(f"{experiment.name} has no variant {', '.join(unknown)}; known: {', '.join(known)}")
     return [
         Run(experiment, variant, size, seed)
         for seed in seeds or experiment.seeds

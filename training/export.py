@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save
+from torch import nn
 
-from ScaleEquivSegLib.bundles import CARD, WEIGHTS, read_bundle
+from ScaleEquivSegLib.bundles import CARD, WEIGHTS, kind_of, read_bundle
 from ScaleEquivSegLib.card import SCHEMA, SEAL, seal_of
-from ScaleEquivSegLib.networks import SegmentationNetwork
 from ScaleEquivSegLib.networks.unet import parameter_count
+from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
 from .benchmarks.memory import in_own_process
 from .benchmarks.volumes import SMALL, measure
-from .config import CaseData, Config, PhantomData
+from .config import CaseData, Config, PhantomData, read_yaml
 
 
 def _described(data: PhantomData | CaseData) -> dict[str, Any]:
@@ -33,8 +33,7 @@ def _described(data: PhantomData | CaseData) -> dict[str, Any]:
 
 def read_card_text(path: Path) -> dict[str, Any]:
     """The part of a card that people write: names, inputs, labels, uses and limits."""
-    text: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return text
+    return read_yaml(path)
 
 
 def network_arguments(config: Config, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,17 +41,20 @@ def network_arguments(config: Config, card: Mapping[str, Any]) -> dict[str, Any]
     return {
         **config.network.arguments,
         "in_channels": len(card["inputs"]),
-        "classes": len(card["labels"]) + 1,
+        "classes": len(card["classes"]) if kind_of(card) == "classification" else len(card["labels"]) + 1,
     }
 
 
-def export_bundle(
-    network: SegmentationNetwork, config: Config, command: str, metrics: Mapping[str, float], folder: Path
-) -> None:
+def weights_of(network: nn.Module) -> bytes:
+    """The weights as a bundle's file has them."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
+
+
+def export_bundle(network: nn.Module, config: Config, command: str, metrics: Mapping[str, float], folder: Path) -> None:
     """Write weights and sealed card; the card comes last, so that an unfinished bundle is not taken for one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    weights = weights_of(network)
+    with in_one_piece(folder / WEIGHTS) as unfinished:
+        unfinished.write_bytes(weights)
     text = read_card_text(config.card)
     card = {
         "schema": SCHEMA,
@@ -68,17 +70,17 @@ def export_bundle(
             "torch": torch.__version__,
         },
         "metrics": _finite(metrics),
-        "weights": {"sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()},
+        "weights": {"sha256": hashlib.sha256(weights).hexdigest()},
     }
     _write_sealed(card, folder)
 
 
 def note_measurements(folder: Path, metrics: Mapping[str, float], command: str) -> None:
-    """Put figures into a bundle's card, the command that printed them, and what a volume costs on this machine."""
+    """Put figures into a bundle's card, the command that printed them; of a segmentation also what a volume costs on
+    this machine."""
     card = dict(read_bundle(folder).card)
-    _write_sealed(
-        {**card, "metrics": _finite(metrics), "metrics_command": command, "expected": _expected(folder)}, folder
-    )
+    expected = {"expected": _expected(folder)} if kind_of(card) == "segmentation" else {}
+    _write_sealed({**card, "metrics": _finite(metrics), "metrics_command": command, **expected}, folder)
 
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float]:
@@ -99,7 +101,5 @@ def _expected(folder: Path) -> dict[str, Any]:
 
 def _write_sealed(card: Mapping[str, Any], folder: Path) -> None:
     unsealed = {key: value for key, value in card.items() if key != SEAL}
-    unfinished = folder / f".{CARD}"
-    unfinished.write_text(json.dumps({**unsealed, SEAL: seal_of(unsealed)}, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / CARD)
+    write_text(json.dumps({**unsealed, SEAL: seal_of(unsealed)}, indent=2) + "\n", folder / CARD)
     read_bundle(folder)  # whoever wrote the card's text hears at once if it cannot be used

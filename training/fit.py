@@ -2,49 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
 
+from ScaleEquivSegLib.bundles import kind_of
 from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.folder_lock import alone_in
-from ScaleEquivSegLib.networks import build_network
+from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
 from ScaleEquivSegLib.networks.unet import restate_statistics
 
 from .augmentation import Augmenter
-from .config import ComputeConfig, Config
+from .config import BadConfig, ComputeConfig, Config
 from .data import Samples, examples, training_loader, validation_loader
-from .export import export_bundle, network_arguments, read_card_text
-from .preparation import Example, Task
+from .export import export_bundle, network_arguments, read_card_text, weights_of
+from .picture_metrics import figure_names
+from .picture_samples import PictureAugmenter, PictureTask, picture_examples, picture_loader
+from .picture_task import ClassificationTask
+from .preparation import Task
 from .processes import ending_together, trainer_on
 from .run_folder import (
     LAST,
     TwoCheckpoints,
+    check_is_own,
     claim,
     finished_epochs,
     newest_checkpoint,
+    note_as_own,
     recorded_command,
     recorded_config,
 )
-from .task import SegmentationTask, random_seed
+from .task import NetworkTask, SegmentationTask, random_seed
+
+T = TypeVar("T")
 
 STATISTICS_BATCHES = 30
 
 
-def fit(config: Config, command: str, run_folder: Path, bundle_folder: Path) -> dict[str, float]:
+def fit(
+    config: Config, command: str, run_folder: Path, bundle_folder: Path, overwrite: bool = False
+) -> dict[str, float]:
     """Train, restate the normalisation's statistics, validate once and export; returns the validation metrics.
 
     A run interrupted and started again with the same folder goes on from its last checkpoint, and ends as if it had
-    never been interrupted.
+    never been interrupted. A bundle that another run has made is not replaced unless that is asked for.
     """
     trainer = _trainer(config, run_folder)
-    with _claimed(trainer, run_folder, config, command), ending_together(trainer):
+    # The first process sees to the folders for all.
+    with alone_in(run_folder) if trainer.is_global_zero else nullcontext(), ending_together(trainer):
+        if trainer.is_global_zero:
+            if not overwrite:
+                check_is_own(bundle_folder, run_folder)
+            claim(run_folder, config, command)
         run = _Run.of(config)
         training = training_loader(run.samples, config, trainer.global_rank, trainer.world_size)
         if begun := newest_checkpoint(run_folder):
@@ -56,9 +74,11 @@ def fit(config: Config, command: str, run_folder: Path, bundle_folder: Path) -> 
         return _export(run, run_folder, bundle_folder)
 
 
-def export_run(run_folder: Path, bundle_folder: Path) -> dict[str, float]:
+def export_run(run_folder: Path, bundle_folder: Path, overwrite: bool = False) -> dict[str, float]:
     """What `fit` does at its end, for the last checkpoint of a run, finished or not, on one device."""
     config = recorded_config(run_folder)
+    if not overwrite:
+        check_is_own(bundle_folder, run_folder)
     return _export(_Run.of(replace(config, compute=ComputeConfig(devices=1))), run_folder, bundle_folder)
 
 
@@ -67,23 +87,50 @@ class _Run:
     """What a configuration amounts to in memory."""
 
     config: Config
-    task: Task
-    module: SegmentationTask
+    module: NetworkTask
     samples: Samples
-    held_out: list[Example]
+    validation: Callable[[L.Trainer], DataLoader]
+    metrics: Mapping[str, str]
+    """The names of the bundle's figures, each with the name by which the module logs it."""
 
     @staticmethod
     def of(config: Config) -> _Run:
         L.seed_everything(config.fit.seed, verbose=False)
         card = read_card_text(config.card)
-        task = Task.from_card(card)
-        network = build_network(config.network.name, network_arguments(config, card))
-        training, held_out = examples(config, task)
-        samples = Samples(training, Augmenter(task, config.fit.crop, config.augmentation), config.fit.seed)
-        return _Run(config, task, SegmentationTask(network, config.fit), samples, held_out)
+        make = _classification if kind_of(card) == "classification" else _segmentation
+        return make(config, card)
 
-    def validation(self, trainer: L.Trainer) -> torch.utils.data.DataLoader:
-        return validation_loader(self.held_out, len(self.task.labels) + 1, trainer.global_rank, trainer.world_size)
+
+def _segmentation(config: Config, card: Mapping[str, Any]) -> _Run:
+    task = Task.from_card(card)
+    network = _built(partial(build_network, config.network.name), config, card)
+    training, held_out = examples(config, task)
+    samples = Samples(training, Augmenter(task, config.fit.crop, config.augmentation), config.fit.seed)
+
+    def validation(trainer: L.Trainer) -> DataLoader:
+        return validation_loader(held_out, len(task.labels) + 1, trainer.global_rank, trainer.world_size)
+
+    per_class = {f"dice.{label.name}": f"val_dice_{label.value}" for label in task.labels}
+    return _Run(config, SegmentationTask(network, config.fit), samples, validation, {"dice": "val_dice", **per_class})
+
+
+def _classification(config: Config, card: Mapping[str, Any]) -> _Run:
+    task = PictureTask.from_card(card)
+    if config.network.name not in CLASSIFIERS:
+        raise BadConfig(f"the card is of a classification; its networks are {', '.join(CLASSIFIERS)}")
+    network = _built(CLASSIFIERS[config.network.name], config, card)
+    training, held_out = picture_examples(config, task)
+    samples = Samples(training, PictureAugmenter(config.augmentation), config.fit.seed)
+    module = ClassificationTask(network, config.fit, task.classes)
+    names = {name: f"val_{name}" for name in figure_names(task.classes)}
+    return _Run(config, module, samples, lambda trainer: picture_loader(held_out), names)
+
+
+def _built(builder: Callable[[Mapping[str, Any]], T], config: Config, card: Mapping[str, Any]) -> T:
+    try:
+        return builder(network_arguments(config, card))
+    except (TypeError, ValueError) as error:  # an argument that the network does not have, or a value it cannot take
+        raise BadConfig(f"no network can be built of the settings under network: {error}") from error
 
 
 def _trainer(config: Config, folder: Path) -> L.Trainer:
@@ -106,17 +153,6 @@ def _trainer(config: Config, folder: Path) -> L.Trainer:
     )
 
 
-@contextmanager
-def _claimed(trainer: L.Trainer, folder: Path, config: Config, command: str) -> Iterator[None]:
-    """The folder for this run alone, which the first process sees to for all."""
-    if not trainer.is_global_zero:
-        yield
-        return
-    with alone_in(folder):
-        claim(folder, config, command)
-        yield
-
-
 def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float]:
     """Make a bundle of the last checkpoint, measured once and with the precision that it will be used with."""
     checkpoint = newest_checkpoint(run_folder)
@@ -127,13 +163,12 @@ def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float
     trainer = trainer_on(replace(run.config.compute, precision="32-true"), logger=False, enable_checkpointing=False)
     _restate(run, trainer.strategy.root_device)
     (measured,) = trainer.validate(run.module, run.validation(trainer), verbose=False)
-    names = [label.name for label in run.task.labels]
-    metrics = {"dice": round(measured["val_dice"], 4)}
-    metrics |= {f"dice.{name}": round(measured[f"val_dice_{k}"], 4) for k, name in enumerate(names, start=1)}
+    metrics = {name: round(measured[logged], 4) for name, logged in run.metrics.items()}
     if trainer.is_global_zero:
         command = recorded_command(run_folder)
         if state["global_step"] < run.config.fit.steps:
             command += f"  # exported after step {state['global_step']}"
+        note_as_own(weights_of(run.module.network), run_folder)
         export_bundle(run.module.network, run.config, command, metrics, bundle_folder)
     return metrics
 

@@ -18,6 +18,7 @@ import torch
 from ScaleEquivSegLib.whole_files import write_text
 
 from .evaluate import Row
+from .evaluate_pictures import Answer
 
 RECORDS = Path(__file__).parent / "records"
 
@@ -36,7 +37,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Record:
-    """One run. `rows` are the figures of the cases at one scale and of one class, in the order of `cases`."""
+    """One run. `rows` are the figures of the cases at one scale and of one class, in the order of `cases`.
+
+    Of a classification a row has for a class its probability in each case, and whether the case is of that class.
+    """
 
     experiment: str
     variant: str
@@ -61,6 +65,15 @@ class Record:
         return name
 
     @property
+    def is_classification(self) -> bool:
+        return "probability" in self.rows[0]
+
+    @property
+    def main_metric(self) -> str:
+        """The one figure that says most."""
+        return "auc.mean" if self.is_classification else "dice.mean"
+
+    @property
     def training_seconds(self) -> float | None:
         """Nothing if a session was killed: nobody has counted it."""
         seconds = [session["seconds"] for session in self.trained]
@@ -72,7 +85,7 @@ class Record:
         return min(self.test["scales"], key=lambda scale: abs(math.log(scale)))
 
     def mean(self, metric: str, scale: float) -> float:
-        """`dice.mean`, `hd95.LABEL`, ... at a scale."""
+        """`dice.mean`, `hd95.LABEL`, `auc.CLASS`, ... at a scale."""
         return self.means[f"{metric}@{scale:g}"]
 
     def dice_of_cases(self, scale: float) -> np.ndarray:
@@ -109,6 +122,15 @@ def arranged(measured: Sequence[Row]) -> tuple[list[str], list[dict[str, Any]]]:
         figures = {metric: [_rounded(row, metric) for row in of_cases] for metric in ("dice", "hd95")}
         rows.append({"scale": scale, "label": label, **figures})
     return cases, rows
+
+
+def arranged_answers(answers: Sequence[Answer]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The cases, and what was said of them as a record has it."""
+    rows = []
+    for name in answers[0].probabilities:
+        probability = [round(answer.probabilities[name], 4) for answer in answers]
+        rows.append({"label": name, "probability": probability, "true": [answer.wanted == name for answer in answers]})
+    return [answer.case for answer in answers], rows
 
 
 def _rounded(row: Row | None, metric: str) -> float | None:

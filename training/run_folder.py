@@ -1,7 +1,8 @@
-"""The folder of a run: what the run is made of, and its last two checkpoints."""
+"""The folder of a run: what the run is made of, its last two checkpoints, and which bundles are its own."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -15,15 +16,20 @@ import torch
 import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from ScaleEquivSegLib.bundles import CARD as BUNDLE_CARD
+from ScaleEquivSegLib.bundles import WEIGHTS, kind_of
 from ScaleEquivSegLib.errors import OutputExists, SegmentationError
 from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
 from .config import Config, load_config
 from .export import read_card_text
+from .picture_samples import PictureTask
 from .preparation import Task
 
 CONFIG, CARD, COMMAND = "config.yaml", "card.yaml", "command.txt"
 LAST, BEFORE = "last.ckpt", "before.ckpt"
+EXPORTED = "exported.txt"
+"""The sha256 of the weights of each bundle that the run has made, one a line."""
 
 
 def claim(folder: Path, config: Config, command: str) -> None:
@@ -52,6 +58,28 @@ def recorded_config(folder: Path) -> Config:
 def recorded_command(folder: Path) -> str:
     """The command that began the run in a folder."""
     return (folder / COMMAND).read_text(encoding="utf-8")
+
+
+def check_is_own(bundle: Path, folder: Path) -> None:
+    """Refuse a bundle that the run in a folder has not made: it would be overwritten."""
+    if not any((bundle / name).exists() for name in (BUNDLE_CARD, WEIGHTS)):
+        return
+    weights = bundle / WEIGHTS
+    if not weights.exists() or hashlib.sha256(weights.read_bytes()).hexdigest() not in _exported(folder):
+        raise OutputExists(
+            f"{bundle} has a bundle that this run has not made; give another folder, or --overwrite to replace it."
+        )
+
+
+def note_as_own(weights: bytes, folder: Path) -> None:
+    """Write down that a bundle with these weights is one that the run in a folder makes."""
+    digests = dict.fromkeys([*_exported(folder), hashlib.sha256(weights).hexdigest()])
+    write_text("".join(f"{digest}\n" for digest in digests), folder / EXPORTED)
+
+
+def _exported(folder: Path) -> list[str]:
+    path = folder / EXPORTED
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -103,7 +131,9 @@ def _settings(config: Config) -> Iterator[tuple[str, Any]]:
     """All settings by their dotted names; of the card what networks are trained by, and nothing of the machines."""
     values = _plain(config)
     del values["compute"]
-    values["card"] = asdict(Task.from_card(read_card_text(config.card)))
+    card = read_card_text(config.card)
+    task = PictureTask if kind_of(card) == "classification" else Task
+    values["card"] = asdict(task.from_card(card))
     return _flat(values, "")
 
 

@@ -34,12 +34,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean Dice of one variant less that of another, with the ends of its confidence interval."""
+    """A figure of one variant less that of another, with the ends of its confidence interval."""
 
     mean: float
     low: float
     high: float
     seeds: int
+
+    @staticmethod
+    def between(mean: float, drawn: np.ndarray, seeds: int) -> Difference:
+        """From the differences that the draws of a bootstrap have."""
+        low, high = np.percentile(drawn, [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
+        return Difference(mean, float(low), float(high), seeds)
 
     def text(self) -> str:
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
@@ -56,19 +62,29 @@ def paired_difference(ours: Sequence[Record], others: Sequence[Record], scale: f
     The interval is that of a bootstrap over seeds and cases, both drawn with replacement, independently (percentiles).
     Of one seed it says how far the cases agree, and nothing of other seeds.
     """
-    of_others = {record.seed: record for record in others}
-    pairs = [(record, of_others[record.seed]) for record in ours if record.seed in of_others]
+    pairs = pairs_by_seed(ours, others)
     if not pairs:
         return None
-    if any(one.cases != other.cases for one, other in pairs) or len({tuple(one.cases) for one, _ in pairs}) > 1:
-        raise ValueError(f"{ours[0].variant} and {others[0].variant} were not measured on the same cases")
     # (seed, case)
     difference = np.stack([one.dice_of_cases(scale) - other.dice_of_cases(scale) for one, other in pairs])
     random = np.random.default_rng(0)
-    seeds, cases = (random.integers(count, size=(DRAWS, count)) for count in difference.shape)
+    seeds, cases = (draws(count, random) for count in difference.shape)
     drawn = difference[seeds[:, :, None], cases[:, None, :]].mean((1, 2))
-    low, high = np.percentile(drawn, [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
-    return Difference(float(difference.mean()), float(low), float(high), len(pairs))
+    return Difference.between(float(difference.mean()), drawn, len(pairs))
+
+
+def pairs_by_seed(ours: Sequence[Record], others: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """The records of each seed that both have, all of the same cases."""
+    of_others = {record.seed: record for record in others}
+    pairs = [(record, of_others[record.seed]) for record in ours if record.seed in of_others]
+    if any(one.cases != other.cases for one, other in pairs) or len({tuple(one.cases) for one, _ in pairs}) > 1:
+        raise ValueError(f"{ours[0].variant} and {others[0].variant} were not measured on the same cases")
+    return pairs
+
+
+def draws(count: int, random: np.random.Generator) -> np.ndarray:
+    """Which of so many each draw of a bootstrap takes, as many as there are: (draw, taken)."""
+    return random.integers(count, size=(DRAWS, count))
 
 
 @dataclass(frozen=True)
@@ -126,12 +142,17 @@ def csv_table(records: Sequence[Record]) -> Iterator[Sequence[object]]:
                     first = of_variant[0]
                     yield (
                         *(variant, first.training_cases, f"{scale:g}", label),
-                        *(_figure(dice.mean), _figure(dice.deviation), _figure(hd95.mean), _figure(hd95.deviation)),
+                        *(
+                            figure_text(dice.mean),
+                            figure_text(dice.deviation),
+                            figure_text(hd95.mean),
+                            figure_text(hd95.deviation),
+                        ),
                         *(first.parameters, len(of_variant)),
                     )
 
 
-def _figure(value: float | None) -> str:
+def figure_text(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
@@ -158,7 +179,7 @@ def markdown(records: Sequence[Record]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(heading: Cells, rows: Sequence[Cells]) -> str:
+def table_text(heading: Cells, rows: Sequence[Cells]) -> str:
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -176,7 +197,7 @@ def _overall(group: Group) -> str:
         ]
         for variant, records in group.variants.items()
     ]
-    return _table([f"×{scale:g}", "parameters", "seeds", "mean Dice", *labels, "HD95 (mm)"], rows)
+    return table_text([f"×{scale:g}", "parameters", "seeds", "mean Dice", *labels, "HD95 (mm)"], rows)
 
 
 def _by_scale(group: Group) -> str:
@@ -185,7 +206,7 @@ def _by_scale(group: Group) -> str:
         [variant, *(estimate(records, "dice.mean", scale).text() for scale in scales)]
         for variant, records in group.variants.items()
     ]
-    return _table(["", *(f"×{scale:g}" for scale in scales)], rows)
+    return table_text(["", *(f"×{scale:g}" for scale in scales)], rows)
 
 
 def _against_reference(group: Group) -> str:
@@ -198,7 +219,7 @@ def _against_reference(group: Group) -> str:
         differences = [difference for difference in found if difference]
         if differences and variant != first.reference:
             rows.append([variant, str(differences[0].seeds), *(difference.text() for difference in differences)])
-    return _table(["", "seeds", *(f"×{scale:g}" for scale in scales)], rows) if rows else ""
+    return table_text(["", "seeds", *(f"×{scale:g}" for scale in scales)], rows) if rows else ""
 
 
 def _by_size(of_size: Sequence[Group]) -> str:
@@ -213,4 +234,4 @@ def _by_size(of_size: Sequence[Group]) -> str:
         ]
         for variant in variants
     ]
-    return _table(["", *(group.title for group in of_size)], rows)
+    return table_text(["", *(group.title for group in of_size)], rows)

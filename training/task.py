@@ -1,4 +1,4 @@
-"""The Lightning module: loss, schedule, random windows of the scale axis, validation Dice."""
+"""The Lightning modules: what all trainings share, and of segmentation loss, random windows of the scale axis, Dice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from monai.losses import DiceCELoss
 from monai.metrics import compute_dice
 from monai.networks.utils import one_hot
-from torch import Tensor
+from torch import Tensor, nn
 
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance, set_temperature
@@ -46,15 +46,13 @@ def random_window(whole: ScaleAxis, fit: FitConfig, step: int) -> ScaleAxis:
     return axis.window(int(random.integers(axis.count - count + 1)), count)
 
 
-class SegmentationTask(L.LightningModule):
-    """Trains a U-Net on labelled crops and measures mean Dice over the classes on whole volumes."""
+class NetworkTask(L.LightningModule):
+    """What all trainings have in common: the seed of each step, the mixtures of dynamic layers, the optimiser."""
 
-    def __init__(self, network: SegmentationNetwork, fit: FitConfig) -> None:
+    def __init__(self, network: nn.Module, fit: FitConfig) -> None:
         super().__init__()
         self.network = network
         self.fit_config = fit
-        self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
-        self.cases: list[Tensor] = []
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Begin the epoch after the one that the checkpoint ended.
@@ -73,18 +71,37 @@ class SegmentationTask(L.LightningModule):
         torch.manual_seed(random_seed(self.fit_config.seed, 3, self.global_step, self.global_rank))
         set_temperature(self.network, annealed(self.fit_config, self.global_step))
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        with self._random_window():
-            image, label = self._within_budget(batch["image"]), self._within_budget(batch["label"])
-            scores = self.network(image)
-        # Whatever the precision of the network: sums over many voxels need float32.
-        loss: Tensor = self.loss(without_unlabelled(scores.float(), batch["unlabelled"]), label)
+    def with_load_balance(self, loss: Tensor) -> Tensor:
+        """What a step is to lower: the loss, noted, and how unevenly dynamic layers use their kernels."""
         self.log("train_loss", loss, prog_bar=True, sync_dist=True)
         if not dynamic_layers(self.network):
             return loss
         unevenness = load_balance(self.network)
         self.log("load_balance", unevenness)
         return loss + self.fit_config.load_balance * unevenness
+
+    def configure_optimizers(self) -> Any:
+        fit = self.fit_config
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[fit.optimizer]
+        optimizer = kind(self.network.parameters(), fit.learning_rate, weight_decay=fit.weight_decay)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule(optimizer, fit), "interval": "step"}}
+
+
+class SegmentationTask(NetworkTask):
+    """Trains a U-Net on labelled crops and measures mean Dice over the classes on whole volumes."""
+
+    def __init__(self, network: SegmentationNetwork, fit: FitConfig) -> None:
+        super().__init__(network, fit)
+        self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
+        self.cases: list[Tensor] = []
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        with self._random_window():
+            image, label = self._within_budget(batch["image"]), self._within_budget(batch["label"])
+            scores = self.network(image)
+        # Whatever the precision of the network: sums over many voxels need float32.
+        loss: Tensor = self.loss(without_unlabelled(scores.float(), batch["unlabelled"]), label)
+        return self.with_load_balance(loss)
 
     @contextmanager
     def _random_window(self) -> Iterator[None]:
@@ -122,12 +139,6 @@ class SegmentationTask(L.LightningModule):
         for value, dice in enumerate(per_class.tolist(), start=1):
             self.log(f"val_dice_{value}", dice)
         self.log("val_dice", per_class.nanmean(), prog_bar=True)
-
-    def configure_optimizers(self) -> Any:
-        fit = self.fit_config
-        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[fit.optimizer]
-        optimizer = kind(self.network.parameters(), fit.learning_rate, weight_decay=fit.weight_decay)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule(optimizer, fit), "interval": "step"}}
 
 
 def schedule(optimizer: torch.optim.Optimizer, fit: FitConfig) -> torch.optim.lr_scheduler.LRScheduler:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .card import models_folder, parse_card
 from .errors import BadBundle
@@ -22,6 +22,9 @@ BASELINE = "unet"
 """The network every other one is compared with."""
 NETWORKS = (BASELINE, "se_unet", "dynamic_se_unet", "pyramid_unet", "published_se_unet")
 """The networks there are, named here so that a card can be checked without torch."""
+CLASSIFIERS = ("plain_classifier", "static_classifier", "dynamic_classifier")
+"""Those that a bundle for classification may have."""
+Kind = Literal["segmentation", "classification"]
 TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
 
 
@@ -68,22 +71,37 @@ class Label:
 
 
 @dataclass(frozen=True)
+class PictureClass:
+    """What a picture may be of; `terminology` names it in coded terms."""
+
+    name: str
+    terminology: Mapping[str, Sequence[str]]
+
+    @staticmethod
+    def from_card(entry: Mapping[str, Any]) -> PictureClass:
+        return PictureClass(entry["name"], entry.get("terminology", {}))
+
+
+@dataclass(frozen=True)
 class Bundle:
-    """What a card says, and where its weights are."""
+    """What a card says, and where its weights are. What belongs to the other kind is empty."""
 
     folder: Path
     card: Mapping[str, Any]
     name: str
     version: str
+    kind: Kind
     task: str
     description: str
     inputs: tuple[Channel, ...]
-    labels: tuple[Label, ...]
-    orientation: str
-    spacing: tuple[float, float, float]
     network: str
     arguments: Mapping[str, Any]
     sha256: str
+    labels: tuple[Label, ...] = ()
+    orientation: str = ""
+    spacing: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    classes: tuple[PictureClass, ...] = ()
+    size: int = 0
 
     @property
     def weights(self) -> Path:
@@ -202,13 +220,47 @@ def _leads_out(path: Path, folder: Path) -> bool:
     return os.path.dirname(os.path.realpath(path)) != os.path.realpath(folder)
 
 
+def check_kind(bundle: Bundle, kind: Kind) -> None:
+    """Refuse a bundle that answers another question than the one asked."""
+    if bundle.kind != kind:
+        right = "`classify`" if bundle.kind == "classification" else "`segment` or the panel"
+        raise BadBundle(f"{bundle.name} is a model for {bundle.kind}, not for {kind}; use it with {right}.")
+
+
 def _bundle_from_card(folder: Path, card: Mapping[str, Any]) -> Bundle:
     """The card as a value; its form has been checked, what its entries have to do with each other has not."""
-    orientation, network = card["orientation"], card["network"]
+    kind, network = kind_of(card), card["network"]
+    networks = CLASSIFIERS if kind == "classification" else NETWORKS
+    if network["name"] not in networks:
+        raise ValueError(f"the network {network['name']!a} is unknown for {kind}; known are {', '.join(networks)}")
+    inputs = tuple(Channel.from_card(entry) for entry in card["inputs"])
+    _check_names("inputs", inputs)
+    bundle = Bundle(
+        folder=folder,
+        card=card,
+        name=card["name"],
+        version=card["version"],
+        kind=kind,
+        task=card["task"],
+        description=card["description"],
+        inputs=inputs,
+        network=network["name"],
+        arguments=network["arguments"],
+        sha256=card["weights"]["sha256"],
+    )
+    return _for_classification(bundle) if kind == "classification" else _for_segmentation(bundle)
+
+
+def kind_of(card: Mapping[str, Any]) -> Kind:
+    """What a card's network answers."""
+    kind: Kind = card.get("kind", "segmentation")
+    return kind
+
+
+def _for_segmentation(bundle: Bundle) -> Bundle:
+    card, arguments, orientation = bundle.card, bundle.arguments, bundle.card["orientation"]
     if any(len(set(pair) & set(orientation)) != 1 for pair in ("RL", "AP", "SI")):
         raise ValueError(f"the orientation {orientation} must name one of R/L, of A/P and of S/I")
-    if network["name"] not in NETWORKS:
-        raise ValueError(f"the network {network['name']!a} is unknown; known are {', '.join(NETWORKS)}")
     labels = tuple(Label.from_card(entry) for entry in card["labels"])
     if [label.value for label in labels] != list(range(1, len(labels) + 1)):
         raise ValueError("label values must be 1, 2, 3, ... in this order")
@@ -216,27 +268,24 @@ def _bundle_from_card(folder: Path, card: Mapping[str, Any]) -> Bundle:
     for name, opposite in opposites.items():
         if opposites.get(opposite) != name:
             raise ValueError(f"the label {name!a} has the opposite {opposite!a}, which does not have it for its own")
-    inputs = tuple(Channel.from_card(entry) for entry in card["inputs"])
-    for kind, entries in (("inputs", inputs), ("labels", labels)):
-        name, times = Counter(entry.name for entry in entries).most_common(1)[0]
-        if times > 1:
-            raise ValueError(f"{times} {kind} have the name {name!a}")
-    arguments = network["arguments"]
-    if (arguments["in_channels"], arguments["classes"]) != (len(inputs), len(labels) + 1):
+    _check_names("labels", labels)
+    if (arguments["in_channels"], arguments["classes"]) != (len(bundle.inputs), len(labels) + 1):
         raise ValueError("the network must have a channel for each input and a class for each label and the background")
     x, y, z = map(float, card["spacing"])
-    return Bundle(
-        folder=folder,
-        card=card,
-        name=card["name"],
-        version=card["version"],
-        task=card["task"],
-        description=card["description"],
-        inputs=inputs,
-        labels=labels,
-        orientation=orientation,
-        spacing=(x, y, z),
-        network=network["name"],
-        arguments=arguments,
-        sha256=card["weights"]["sha256"],
-    )
+    return replace(bundle, labels=labels, orientation=orientation, spacing=(x, y, z))
+
+
+def _for_classification(bundle: Bundle) -> Bundle:
+    classes = tuple(PictureClass.from_card(entry) for entry in bundle.card["classes"])
+    _check_names("classes", classes)
+    if len(bundle.inputs) != 1:
+        raise ValueError(f"a classification takes one picture, and the card has {len(bundle.inputs)} inputs")
+    if (bundle.arguments["in_channels"], bundle.arguments["classes"]) != (1, len(classes)):
+        raise ValueError("the network of a classification must have one channel and a class for each of the card's")
+    return replace(bundle, classes=classes, size=bundle.card["size"])
+
+
+def _check_names(kind: str, entries: Sequence[Channel | Label | PictureClass]) -> None:
+    name, times = Counter(entry.name for entry in entries).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{times} {kind} have the name {name!a}")

@@ -125,6 +125,16 @@ def _check_object(value: Mapping[str, Any], rules: Mapping[str, Any], shared: Ma
             raise ValueError(f"{place} has the key {_shown(key)}, which this version does not know; remove it")
         name = key if key.isidentifier() else _shown(key)
         _check(entry, known, shared, f"'{name}'" if place == "the card" else f"{place}.{name}")
+    if "if" in rules:
+        _check_object(value, rules["then" if _fits(value, rules["if"], shared) else "else"], shared, place)
+
+
+def _fits(value: Mapping[str, Any], rules: Mapping[str, Any], shared: Mapping[str, Any]) -> bool:
+    try:
+        _check_object(value, rules, shared, "")
+    except ValueError:
+        return False
+    return True
 
 
 def _check_limits(value: float, low: float | None, high: float | None, place: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .bundles import Bundle, read_weights
 from .devices import bytes_for_a_slab
 from .errors import BadBundle
-from .networks import SegmentationNetwork, UNet, build_network
+from .networks import CLASSIFIERS, Classifier, SegmentationNetwork, UNet, build_network
 from .networks.sweep import Planes, Sweep
 from .networks.unet import fold_normalisation
 
@@ -25,15 +25,15 @@ Checkpoint = Callable[[float], None]
 """Called with the fraction done, many times a second where possible; stops the run by raising."""
 
 
-def load_network(bundle: Bundle) -> SegmentationNetwork:
+def load_network(bundle: Bundle) -> SegmentationNetwork | Classifier:
     """Build a bundle's network and load its weights, refusing any that are not the ones the card vouches for."""
     data = read_weights(bundle)
     try:
         weights = load(data)
         # Without memory first: names and shapes that are the file's ask for no more memory than the file.
         with torch.device("meta"):
-            build_network(bundle.network, bundle.arguments).load_state_dict(weights, assign=True)
-        network = build_network(bundle.network, bundle.arguments)
+            _build(bundle).load_state_dict(weights, assign=True)
+        network = _build(bundle)
         network.load_state_dict(weights)
         _refuse_not_finite(weights.values())
         network.eval().requires_grad_(False)
@@ -46,6 +46,12 @@ def load_network(bundle: Bundle) -> SegmentationNetwork:
             f"{bundle.folder} cannot be loaded: {reason}. Copy the bundle again, or export it again."
         ) from error
     return network
+
+
+def _build(bundle: Bundle) -> SegmentationNetwork | Classifier:
+    if bundle.kind == "classification":
+        return CLASSIFIERS[bundle.network](bundle.arguments)
+    return build_network(bundle.network, bundle.arguments)
 
 
 def _refuse_not_finite(weights: Iterable[Tensor]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .bundles import Bundle
+from .bundles import Bundle, Channel
 from .errors import UnsuitableVolume
 from .shades import STORED_WATER, Hounsfield, stored_from_zero
 from .volume import Geometry, Volume, looks_like_labels
@@ -25,25 +25,32 @@ def suitable(
     names = [channel.name for channel in bundle.inputs]
     if len(channels) != len(names):
         raise UnsuitableVolume(f"{bundle.name} takes {len(names)} volume(s) ({', '.join(names)}), got {len(channels)}.")
-    for name, volume in zip(names, channels, strict=True):
-        _check_grid(name, volume.geometry)
-        if looks_like_labels(volume.array):
-            raise UnsuitableVolume(
-                f"{name} looks like a label map: it has a few whole numbers as values. Pick the image it was drawn on."
-            )
+    notes: list[str] = []
+    checked = [checked_image(c, v, replace_nonfinite, notes) for c, v in zip(bundle.inputs, channels, strict=True)]
     _check_differ(names, hashes)
-    notes = [
-        f"Nothing in {channel.name} is as dark as air in Hounsfield units; water is taken to be {STORED_WATER:g} in it."
-        for channel, volume in zip(bundle.inputs, channels, strict=True)
-        if isinstance(channel.normalisation, Hounsfield) and stored_from_zero(volume.array)
-    ]
-    finite = [_finite(name, v, replace_nonfinite, notes) for name, v in zip(names, channels, strict=True)]
     notes += [
         note
         for name, volume in zip(names[1:], channels[1:], strict=True)
         for note in _grid_notes(name, volume.geometry, names[0], channels[0].geometry)
     ]
-    return finite, notes
+    return checked, notes
+
+
+def checked_image(channel: Channel, volume: Volume, replace_nonfinite: bool, notes: list[str]) -> Volume:
+    """An image that has a place in the world, is no label map and is made of numbers, some of them mended if noted."""
+    _check_grid(channel.name, volume.geometry)
+    if looks_like_labels(volume.array):
+        raise UnsuitableVolume(
+            f"{channel.name} looks like a label map: it has a few whole numbers as values. "
+            "Pick the image it was drawn on."
+        )
+    image = _finite(channel.name, volume, replace_nonfinite, notes)
+    if isinstance(channel.normalisation, Hounsfield) and stored_from_zero(image.array):
+        notes.append(
+            f"Nothing in {channel.name} is as dark as air in Hounsfield units; water is taken to be {STORED_WATER:g} "
+            "in it."
+        )
+    return image
 
 
 def _check_grid(name: str, geometry: Geometry) -> None:

@@ -33,6 +33,26 @@ def read_file(path: Path) -> sitk.Image:
     return image
 
 
+def read_picture(path: Path) -> sitk.Image:
+    """The grey values of a PNG file as a volume of one slice. The file says nothing of sizes: a pixel counts as 1 mm.
+
+    Ultrasound is often stored in colours that are all grey; any other colour is an error.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(os.fspath(path))
+    reader.SetImageIO("PNGImageIO")
+    try:
+        image = reader.Execute()
+    except (RuntimeError, MemoryError, OSError) as error:
+        raise UnreadableVolume(f"{path} cannot be read as a PNG picture: {last_line(error)}") from error
+    array = sitk.GetArrayFromImage(image)  # (row, column), or (row, column, component)
+    if array.ndim == 3:
+        if array.shape[2] != 3 or (array != array[..., :1]).any():
+            raise UnsuitableVolume(f"{path} has colours or is partly transparent; save it as a picture in grey.")
+        array = array[..., 0]
+    return sitk.GetImageFromArray(np.ascontiguousarray(array[None]))
+
+
 def checked_reader(path: Path) -> sitk.ImageFileReader:
     """A reader of a file that holds a whole scalar volume; the voxels are not read yet."""
     kind = sitk.ImageFileReader.GetImageIOFromFileName(os.fspath(path))

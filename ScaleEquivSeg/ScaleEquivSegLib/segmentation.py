@@ -14,7 +14,7 @@ import SimpleITK as sitk
 import torch
 
 from . import __version__
-from .bundles import Bundle, Channel
+from .bundles import Bundle, Channel, check_kind
 from .card import seal_of
 from .devices import Precision, arithmetic, pick_device, run_where_it_fits
 from .inference import Mirror, WorkingImage, load_network, score_planes
@@ -93,18 +93,28 @@ class Segmentation:
             **self.settings.provenance(),
             "device": self.device,
             "deterministic": str(self.settings.deterministic),
-            "software": f"ScaleEquivSeg {__version__}",
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "simpleitk": sitk.Version.VersionString(),
-            "python": platform.python_version(),
+            **software(),
             **({"warnings": " ".join(self.warnings)} if self.warnings else {}),
         }
 
 
+def software() -> dict[str, str]:
+    """The versions of what computes."""
+    return {
+        "software": f"ScaleEquivSeg {__version__}",
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "simpleitk": sitk.Version.VersionString(),
+        "python": platform.python_version(),
+    }
+
+
 def load_model(bundle: Bundle) -> Model:
-    """Load a bundle's network."""
-    return Model(bundle, load_network(bundle))
+    """Load the network of a bundle for segmentation."""
+    check_kind(bundle, "segmentation")
+    network = load_network(bundle)
+    assert isinstance(network, SegmentationNetwork)  # read_bundle knows the networks of each kind
+    return Model(bundle, network)
 
 
 def segment(

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from .errors import UnreadableVolume, UnsuitableVolume, UnwritableOutput
 from .headers import is_sheared, sheared
-from .reading import checked_reader, ijk_to_lps, last_line, read_file
+from .reading import checked_reader, ijk_to_lps, last_line, read_file, read_picture
 from .whole_files import in_one_piece
 
 ENDINGS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")
@@ -107,6 +107,11 @@ def read_image(path: Path) -> Volume:
     if image.HasMetaDataKey("Segment0_ID") or intent == NIFTI_LABELS:
         raise UnsuitableVolume(f"{path} is a segmentation; pick the image on which it was drawn.")
     return from_sitk(image)
+
+
+def read_slice(path: Path) -> Volume:
+    """Read a picture to be classified: as `read_image`, or a PNG file of grey values."""
+    return from_sitk(read_picture(Path(path))) if Path(path).suffix.lower() == ".png" else read_image(path)
 
 
 def looks_like_labels(array: np.ndarray) -> bool:

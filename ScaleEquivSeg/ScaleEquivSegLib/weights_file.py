@@ -10,8 +10,8 @@ from typing import Any
 from .card import strict_json
 
 HEADER_BYTES_AT_MOST = 2**24
-BYTES_OF = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-"""The kinds of numbers that weights are made of."""
+BYTES_OF = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}
+"""The kinds of numbers that weights are made of; whole ones are counters of batches."""
 
 
 def check_weights(data: bytes, sha256: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..errors import Cancelled, OutOfMemory, SegmentationError
+from .classify import add_classify
 from .compare import add_compare
 from .console import EXIT_CODES, silence
 from .models import add_models
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add_segment(commands)
     add_compare(commands)
     add_scale_sweep(commands)
+    add_classify(commands)
     add_phantom(commands)
     add_models(commands)
     return parser

@@ -30,7 +30,7 @@ def add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _list_models(options: argparse.Namespace) -> None:
     check_outputs([options.json], options.overwrite)
     found, refused = find_bundles([bundled_models(), *options.folders])
-    rows = [("name", "version", "task", "network", "inputs", "labels", "sha256")]
+    rows = [("name", "version", "kind", "task", "network", "inputs", "labels", "sha256")]
     print_table([*rows, *(_row(bundle) for bundle in found)])
     for bad in refused:
         print(f"refused: {bad.folder}: {bad.reason}", file=sys.stderr)
@@ -44,18 +44,20 @@ def _list_models(options: argparse.Namespace) -> None:
 
 def _row(bundle: Bundle) -> tuple[str, ...]:
     inputs = ", ".join(f"{channel.name} ({channel.modality})" for channel in bundle.inputs)
-    labels = ", ".join(label.name for label in bundle.labels)
-    return bundle.name, bundle.version, bundle.task, bundle.network, inputs, labels, bundle.sha256[:12]
+    labels = ", ".join([label.name for label in bundle.labels] + [each.name for each in bundle.classes])
+    return bundle.name, bundle.version, bundle.kind, bundle.task, bundle.network, inputs, labels, bundle.sha256[:12]
 
 
 def _entry(bundle: Bundle) -> dict[str, object]:
     return {
         "name": bundle.name,
         "version": bundle.version,
+        "kind": bundle.kind,
         "task": bundle.task,
         "network": bundle.network,
         "inputs": [channel.name for channel in bundle.inputs],
         "labels": [label.name for label in bundle.labels],
+        "classes": [each.name for each in bundle.classes],
         "sha256": bundle.sha256,
         "folder": str(bundle.folder),
     }

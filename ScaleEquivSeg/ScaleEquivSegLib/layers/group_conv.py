@@ -56,7 +56,8 @@ class KernelBank(CachedKernels):
 def _pose_table(group: Group, size: int, on_maps: bool) -> Tensor:
     """Which entry of (h', y), flattened, stands at each entry of the kernel in pose h: (h, h' * y)."""
     taps = size**group.dimension
-    grid = torch.arange(taps).reshape((size,) * group.dimension)
+    # On the CPU as the group is, even where a network is built without memory to see whether weights fit.
+    grid = torch.arange(taps, device="cpu").reshape((size,) * group.dimension)
     turned = torch.stack([group.act_on_image(h, grid).flatten() for h in range(group.order)])  # (h, y)
     if not on_maps:
         return turned

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from .classifier import Classifier, build_classifier
+from .classifier import FAMILIES, Classifier, build_classifier
 from .network import SegmentationNetwork
 from .published import PublishedUNet, published_se_unet
 from .unet import UNet, dynamic_scale_equivariant_unet, plain_unet, pyramid_unet, scale_equivariant_unet
 
 __all__ = [
     "BUILDERS",
+    "CLASSIFIERS",
     "Classifier",
     "PublishedUNet",
     "SegmentationNetwork",
@@ -26,6 +28,11 @@ BUILDERS: Mapping[str, Callable[..., SegmentationNetwork]] = {
     "dynamic_se_unet": dynamic_scale_equivariant_unet,
     "pyramid_unet": pyramid_unet,
     "published_se_unet": published_se_unet,
+}
+
+
+CLASSIFIERS: Mapping[str, Callable[[Mapping[str, Any]], Classifier]] = {
+    f"{family}_classifier": partial(build_classifier, family) for family in FAMILIES
 }
 
 

@@ -13,6 +13,8 @@ from ..layers.dynamic_group_conv import DynamicGroupConv
 from ..layers.group_conv import GroupBatchNorm, GroupConv, GroupPool, LiftingConv, halve
 from ..layers.groups import Group, finite_group
 
+FAMILIES = ("plain", "static", "dynamic")
+
 ConvFactory = Callable[[int, int], nn.Module]
 """Makes a convolution (in_channels, out_channels) on feature maps of the group."""
 

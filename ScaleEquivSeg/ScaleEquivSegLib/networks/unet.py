@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..layers.basis import Jet
 from ..layers.dropout import ScaleChannelDropout
 from ..layers.dynamic import DynamicScaleConv, ScaleAttentionKind
+from ..layers.group_conv import GroupBatchNorm
 from ..layers.maps import ScaleAxis, ScaleMaps
 from ..layers.norm import ScaleBatchNorm
 from ..layers.projection import ProjectionKind, ScaleProjection
@@ -159,7 +160,7 @@ def restate_statistics(network: nn.Module, batches: Sequence[Tensor]) -> None:
 
     Running averages lag behind the weights they were gathered with; at inference that costs accuracy and equivariance.
     """
-    norms = [m for m in network.modules() if isinstance(m, ScaleBatchNorm)]
+    norms = [m for m in network.modules() if isinstance(m, ScaleBatchNorm | GroupBatchNorm)]
     was_training, momenta = network.training, [m.momentum for m in norms]
     network.train()
     for count, batch in enumerate(batches, start=1):

@@ -25,7 +25,8 @@ class Panel:
         self.ui = ui
         self._parameters: Any = None
         self._gui_tag: Any = None
-        self._bundles, self._refused = find_bundles([bundled_models()])
+        found, self._refused = find_bundles([bundled_models()])
+        self._bundles = [bundle for bundle in found if bundle.kind == "segmentation"]
         self.worker = WorkerProcess(self._on_message, self._log, self._on_worker_end, parent=ui.logText)
         self._run: Run | None = None
         self._outcome = ""

@@ -1,0 +1,1 @@
+"""The commands of `python -m training`, those of one purpose in one module."""

@@ -1,0 +1,59 @@
+"""What the commands share: kinds of arguments, what is printed, and how a command is written down."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""Where a command adds its parser."""
+
+
+def list_of_names(text: str) -> tuple[str, ...]:
+    """A kind of argument: A,B,C."""
+    return tuple(dict.fromkeys(text.split(",")))
+
+
+def list_of_numbers(text: str) -> tuple[int, ...]:
+    """A kind of argument: 1,2,3."""
+    return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+
+
+def silence_lightning() -> None:
+    """Its hints of what else could be set or installed hide what a run has to say."""
+    for part in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(part).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
+
+
+def this_command() -> str:
+    """The command that is running, as one would type it."""
+    return shlex.join(["python", "-m", "training", *sys.argv[1:]])
+
+
+def print_figures(figures: Mapping[str, float], json_file: Path | None = None) -> None:
+    """Print a table, in which keys that differ in what follows an @ alone share a row; write the flat figures."""
+    rows: dict[str, dict[str, float]] = {}
+    for key, value in figures.items():
+        name, _, scale = key.partition("@")
+        rows.setdefault(name, {})[scale] = value
+    width = max(len(name) for name in rows)
+    heading: tuple[str, ...] = ("",)
+    for name, row in rows.items():
+        if tuple(row) != heading:
+            heading = tuple(row)
+            print(f"{'':{width}s}", *(f"{'x' + scale if scale else '':>8s}" for scale in heading))
+        print(f"{name:{width}s}", *(_as_text(name, value) for value in row.values()))
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _as_text(name: str, value: float) -> str:
+    return f"{value:8.1e}" if "delta" in name or "turned" in name else f"{value:8.4f}"

@@ -1,0 +1,188 @@
+"""`evaluate`, `robustness`, `equivariance` and `benchmark`: bundles and networks measured."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ScaleEquivSegLib.cli.console import positive
+from ScaleEquivSegLib.errors import BadRequest
+
+from .console import Commands, list_of_names, print_figures, this_command
+
+
+def add_measuring(commands: Commands) -> None:
+    """The options of all of them."""
+    _add_evaluate(commands)
+    _add_robustness(commands)
+    _add_equivariance(commands)
+    _add_benchmark(commands)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure a bundle on a folder of labelled cases")
+    evaluate.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
+    evaluate.add_argument(
+        "--data", type=Path, required=True, help="labelled cases in any layout that training/README.md describes"
+    )
+    evaluate.add_argument("--split", help="only the cases of this split")
+    evaluate.add_argument("--splits", type=Path, metavar="CSV", help="which case is of which split (case, split)")
+    evaluate.add_argument(
+        "--scales", type=_scales, default=(1.0,), help="magnify cases by these factors, e.g. 0.5,1,2 (default: 1)"
+    )
+    evaluate.add_argument(
+        "--scale-axis",
+        type=_scale_axis,
+        metavar="FIRST,RATIO,COUNT",
+        help="run the network on other scales than its card's",
+    )
+    evaluate.add_argument(
+        "--classes", type=_values, nargs="+", metavar="1,4", help="for each label the values in the files that mean it"
+    )
+    evaluate.add_argument("--background", type=_values, metavar="0,2", help="the values that mean none of the labels")
+    evaluate.add_argument(
+        "--absent-is-unlabelled",
+        action=argparse.BooleanOptionalAction,
+        help="leave a label out of the means where a case has none of it",
+    )
+    evaluate.add_argument(
+        "--native-voxels",
+        action=argparse.BooleanOptionalAction,
+        help="show voxels of any size as if they had the card's spacing",
+    )
+    evaluate.add_argument(
+        "--cases", type=Path, metavar="CSV", help="also write every case, scale and label, or probability, here"
+    )
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    evaluate.add_argument(
+        "--note",
+        action="store_true",
+        help="also into the card, with time and memory of a run on this machine",
+    )
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _add_robustness(commands: Commands) -> None:
+    robustness = commands.add_parser("robustness", help="the same cases cut, placed and stored in other ways")
+    robustness.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
+    robustness.add_argument("--data", type=Path, required=True, help="labelled cases, as for evaluate")
+    robustness.add_argument("--split", help="only the cases of this split")
+    robustness.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    robustness.set_defaults(command=_robustness)
+
+
+def _add_equivariance(commands: Commands) -> None:
+    equivariance = commands.add_parser("equivariance", help="how far layers and networks follow a change of scale")
+    equivariance.add_argument("--network", action="append", metavar="NAME", help="only this untrained network")
+    equivariance.add_argument("--image", type=Path, metavar="FILE", help="instead of random fields: on this image")
+    equivariance.add_argument(
+        "--bundle", type=Path, metavar="DIR", help="this bundle on the image, also as it segments"
+    )
+    equivariance.add_argument("--ablation", action="store_true", help="se_unet with one ingredient changed at a time")
+    equivariance.add_argument("--seed", type=int, default=0, help="of weights and fields (default: 0)")
+    equivariance.add_argument("--figure", type=Path, metavar="PNG", help="draw the error slice by slice")
+    equivariance.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    equivariance.set_defaults(command=_equivariance)
+
+
+def _add_benchmark(commands: Commands) -> None:
+    benchmark = commands.add_parser("benchmark", help="ratios of time and memory, measured side by side")
+    benchmark.add_argument("--cases", type=list_of_names, metavar="A,B", help="only these (default: all)")
+    benchmark.add_argument("--repeats", type=positive(int), help="how often each side runs (default: 5)")
+    benchmark.add_argument("--device", help="where networks run: cpu, cuda, cuda:1, mps (default: cpu)")
+    benchmark.add_argument("--engine", action="store_true", help="instead: memory and time of a very large volume")
+    benchmark.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    benchmark.set_defaults(command=_benchmark)
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    scales = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    if not all(0 < scale < float("inf") for scale in scales):
+        raise argparse.ArgumentTypeError(f"{text} has a scale that is not positive")
+    return scales
+
+
+def _scale_axis(text: str) -> Any:
+    from ScaleEquivSegLib.layers.maps import ScaleAxis
+
+    first, ratio, count = text.split(",")
+    return ScaleAxis(float(first), float(ratio), int(count))
+
+
+def _values(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    if options.note and (options.scale_axis or options.native_voxels):
+        raise BadRequest("--note is for a bundle as its card describes it: not with --scale-axis or --native-voxels")
+    from ScaleEquivSegLib.bundles import read_bundle
+
+    from ..evaluate import evaluate
+    from ..evaluate_pictures import evaluate_pictures
+
+    names = ("splits", "classes", "background", "absent_is_unlabelled", "native_voxels")
+    settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if read_bundle(options.bundle).kind == "classification":
+        if settings or options.scale_axis or options.scales != (1.0,):
+            raise BadRequest("a classification is measured with --split, --cases, --json and --note alone.")
+        figures = evaluate_pictures(options.bundle, options.data, options.split, options.cases)
+    else:
+        figures = evaluate(
+            options.bundle, options.data, options.split, options.scales, options.scale_axis, settings, options.cases
+        )
+    print_figures(figures, options.json)
+    if options.note:
+        from ..export import note_measurements
+
+        note_measurements(options.bundle, figures, this_command())
+
+
+def _robustness(options: argparse.Namespace) -> None:
+    from ..robustness import robustness
+
+    print_figures(robustness(options.bundle, options.data, options.split), options.json)
+
+
+def _equivariance(options: argparse.Namespace) -> None:
+    if options.bundle and not options.image:
+        raise BadRequest("--bundle needs an --image")
+    if options.ablation and (options.bundle or options.image or options.network or options.figure):
+        raise BadRequest("--ablation goes with --seed and --json alone")
+    from ..ablation import ablate
+    from ..equivariance_report import NETWORKS, draw_bundle, draw_untrained, report_bundle, report_untrained
+
+    names = options.network or list(NETWORKS)
+    if unknown := sorted(set(names) - set(NETWORKS)):
+        raise SystemExit(f"unknown network {', '.join(unknown)}; known: {', '.join(NETWORKS)}")
+    if options.ablation:
+        print_figures(ablate(options.seed), options.json)
+        return
+    if options.bundle:
+        print_figures(report_bundle(options.bundle, options.image), options.json)
+    else:
+        print_figures(report_untrained(names, options.image, options.seed), options.json)
+    if options.figure and options.bundle:
+        draw_bundle(options.figure, options.bundle, options.image)
+    elif options.figure:
+        draw_untrained(options.figure, names, options.image, options.seed)
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    if options.engine and (options.cases or options.repeats or options.device):
+        raise BadRequest("--engine goes with --json alone")
+    from ScaleEquivSegLib.devices import pick_device
+
+    from ..benchmarks import CASES, benchmark
+    from ..benchmarks.case import Conditions
+    from ..benchmarks.volumes import engine
+
+    if options.engine:
+        print_figures(engine(), options.json)
+        return
+    names = options.cases or tuple(CASES)
+    if unknown := sorted(set(names) - set(CASES)):
+        raise SystemExit(f"unknown case {', '.join(unknown)}; known: {', '.join(CASES)}")
+    conditions = Conditions(options.repeats or Conditions.repeats, pick_device(options.device or "cpu"))
+    print_figures(benchmark(names, conditions), options.json)

@@ -1,0 +1,73 @@
+"""Measure a bundle for classification on labelled pictures, through the same engine that users run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ScaleEquivSegLib.bundles import read_bundle
+from ScaleEquivSegLib.classification import ClassifierModel, classify, load_classifier
+from ScaleEquivSegLib.errors import OutputExists, UnsuitableVolume
+from ScaleEquivSegLib.whole_files import write_csv
+
+from .cases import BadData
+from .config import labelling
+from .picture_metrics import figures
+from .pictures import LabelledPicture, find_pictures, with_splits
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a bundle says of a picture, and of which class it is."""
+
+    case: str
+    wanted: str
+    probabilities: dict[str, float]
+
+
+def evaluate_pictures(
+    bundle_folder: Path, data: Path, split: str | None = None, table: Path | None = None
+) -> dict[str, float]:
+    """Accuracy and areas under the ROC curve over labelled pictures; the probabilities of every one into a table.
+
+    The area of a class that has no picture is left out.
+    """
+    if table and table.exists():
+        raise OutputExists(f"{table} exists; remove it, or name another file.")
+    answers = measured_pictures(bundle_folder, data, split)
+    if table:
+        rows = ([answer.case, answer.wanted, *answer.probabilities.values()] for answer in answers)
+        write_csv([["case", "class", *answers[0].probabilities], *rows], table)
+    known = {name: value for name, value in summary_of(answers).items() if not math.isnan(value)}
+    return {"cases": float(len(answers)), **known}
+
+
+def measured_pictures(bundle_folder: Path, data: Path, split: str | None = None) -> list[Answer]:
+    """The answer for every picture of a split. Where the data name none, what training would hold out is `val`."""
+    model = load_classifier(read_bundle(bundle_folder))
+    trained_on = labelling(model.bundle.card["training"].get("data", {}))
+    found = find_pictures(data, [each.name for each in model.bundle.classes])
+    pictures = with_splits(found, trained_on.validation)
+    chosen = [picture for picture in pictures if split is None or picture.split == split]
+    if not chosen:
+        known = ", ".join(sorted({picture.split for picture in pictures if picture.split})) or "none"
+        raise BadData(data, [f"it has no picture of split {split!r}; its splits: {known}."])
+    return [_answer(picture, model) for picture in chosen]
+
+
+def _answer(picture: LabelledPicture, model: ClassifierModel) -> Answer:
+    try:
+        return Answer(picture.name, picture.of_class, classify(picture.volume, model).probabilities)
+    except UnsuitableVolume as error:
+        raise UnsuitableVolume(f"case {picture.name}: {error}") from error
+
+
+def summary_of(answers: Sequence[Answer]) -> dict[str, float]:
+    """The figures of all answers together."""
+    classes = list(answers[0].probabilities)
+    probabilities = np.array([list(answer.probabilities.values()) for answer in answers])
+    return figures(probabilities, np.array([classes.index(answer.wanted) for answer in answers]), classes)
