@@ -170,7 +170,8 @@ class _FixedFilter(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (kernel,) = ctx.saved_tensors
-        turned, reach = kernel.flip((2, 3, 4)), [size - 1 for size in kernel.shape[2:]]
+        # Under autocast the gradient is in another precision than the kernel was given in.
+        turned, reach = kernel.flip((2, 3, 4)).to(gradient.dtype), [size - 1 for size in kernel.shape[2:]]
         gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
         return F.conv3d(gradient, turned, padding=reach, groups=len(kernel)), None
 
