@@ -57,7 +57,7 @@ def main(folder: Path) -> None:
 def _segment(widget: Any, volume: Any) -> dict[str, Any]:
     """Choose a volume and both networks, press Segment, and wait for the two segmentation nodes."""
     ui = widget.ui
-    ui.inputSelector.setCurrentNode(volume)
+    slicer.util.findChild(widget.parent, "channelSelector0").setCurrentNode(volume)
     ui.networkSelector.currentText = "Both"
     ui.segmentButton.click()
     if not host.wait_until(lambda: not ui.cancelButton.enabled, SECONDS_AT_MOST):

@@ -11,7 +11,9 @@ import vtk
 
 import slicerhost
 from ScaleEquivSegLib.bundles import Label
-from ScaleEquivSegLib.mrml import SIDE_BY_SIDE_VIEWS, import_segmentation, show_side_by_side, volume_from_node
+from ScaleEquivSegLib.mrml.segmentations import import_segmentation
+from ScaleEquivSegLib.mrml.side_by_side import SIDE_BY_SIDE_VIEWS, show_side_by_side
+from ScaleEquivSegLib.mrml.volumes import volume_from_node
 from ScaleEquivSegLib.volume import Volume, make_geometry
 
 TERM = {"category": ["123037004", "SCT", "Anatomical Structure"], "type": ["12738006", "SCT", "Brain"]}

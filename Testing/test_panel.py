@@ -17,9 +17,9 @@ import slicer
 import slicerhost
 from ScaleEquivSegLib.bundles import bundled_models
 from ScaleEquivSegLib.cli import main as command_line
-from ScaleEquivSegLib.mrml import SIDE_BY_SIDE_VIEWS
+from ScaleEquivSegLib.mrml.side_by_side import SIDE_BY_SIDE_VIEWS
 from ScaleEquivSegLib.panel import worker_process
-from ScaleEquivSegLib.panel.run import time_left
+from ScaleEquivSegLib.panel.job import time_left
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
 from small_pictures import untrained_bundle
@@ -44,9 +44,12 @@ class User:
         return slicer.util.addVolumeFromArray(volume.array, volume.geometry.ijk_to_ras, name=name)
 
     def choose(self, volume: Any, network: str = "Baseline") -> None:
-        self.ui.inputSelector.setCurrentNode(volume)
+        self.channel_selector().setCurrentNode(volume)
         self.ui.networkSelector.currentText = network
         self.ui.deviceSelector.currentText = "CPU"
+
+    def channel_selector(self, number: int = 0) -> Any:
+        return slicer.util.findChild(self.widget.parent, f"channelSelector{number}")
 
     def start(self) -> None:
         assert self.ui.segmentButton.enabled, self.ui.statusLabel.text
@@ -73,7 +76,7 @@ class User:
 
     @property
     def worker_pid(self) -> int:
-        return int(self.widget.panel.worker.pid)
+        return int(self.widget.panel.desk.worker.pid)
 
 
 @pytest.fixture
@@ -103,7 +106,7 @@ def alive(pid: int) -> bool:
 def test_the_panel_lists_no_model_that_classifies_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     untrained_bundle(tmp_path)
     shutil.copytree(bundled_models() / "phantom-unet", tmp_path / "phantom-unet")
-    monkeypatch.setattr("ScaleEquivSegLib.panel.panel.bundled_models", lambda: tmp_path)
+    monkeypatch.setattr("ScaleEquivSegLib.panel.models.bundled_models", lambda: tmp_path)
     host = slicerhost.start()
     selector = User(host).ui.taskSelector
     assert [selector.itemText(n) for n in range(selector.count)] == ["phantom"]
@@ -293,9 +296,9 @@ def test_a_run_goes_on_while_the_user_works_in_another_module(user: User) -> Non
 def test_a_cancel_that_comes_too_late_still_keeps_nothing(user: User) -> None:
     user.choose(user.load(QUICK))
     user.start()
-    run = user.widget.panel._run
+    job = user.widget.panel.desk._job
     assert user.host.wait_until(lambda: "Segmenting" in user.status, SECONDS_AT_MOST)
-    run._cancelled = True  # as pressed when the result is already on its way
+    job._cancelled = True  # as pressed when the result is already on its way
     user.wait()
     assert user.status == "Cancelled."
     assert not user.results
@@ -327,7 +330,7 @@ def test_what_is_no_scan_is_refused_with_the_reason(user: User) -> None:
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
     labels = slicer.util.addVolumeFromArray(array, nodeClassName="vtkMRMLLabelMapVolumeNode")
     for volume, reason in ((empty, "no voxels"), (labels, "label map")):
-        parameters.inputVolume = volume
+        parameters.inputVolumes = [volume]
         assert reason in user.status
         assert not user.ui.segmentButton.enabled
 
@@ -347,7 +350,7 @@ def test_the_result_belongs_to_the_volume_chosen_at_the_start(user: User) -> Non
     first, second = user.load(QUICK, "first"), user.load(QUICK, "second")
     user.choose(first)
     user.start()
-    user.widget.logic.getParameterNode().inputVolume = second
+    user.widget.logic.getParameterNode().inputVolumes = [second]
     user.wait()
     (node,) = user.results
     assert node.GetName() == "first baseline"
@@ -392,5 +395,5 @@ def test_a_scene_saved_and_reopened_shows_the_panel_as_it_was(user: User, tmp_pa
     user.host.process_events()
     assert user.ui.networkSelector.currentText == "Equivariant"
     assert user.ui.deviceSelector.currentText == "CPU"
-    assert user.ui.inputSelector.currentNode().GetName() == "kept"
+    assert user.channel_selector().currentNode().GetName() == "kept"
     assert user.ui.segmentButton.enabled

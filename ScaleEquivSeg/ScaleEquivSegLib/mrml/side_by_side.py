@@ -1,84 +1,15 @@
-"""Between the engine's values and Slicer's scene: volumes out of nodes, results into nodes, the side-by-side layout."""
+"""The layout that shows one volume twice, each time with another segmentation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import slicer
-import vtk
-
-from .bundles import Label
-from .volume import Geometry, Volume
 
 SIDE_BY_SIDE_LAYOUT = 7301
 """Any number that no other layout uses."""
 SIDE_BY_SIDE_VIEWS = ("ScaleEquivSegLeft", "ScaleEquivSegRight")
 _VIEW_COLORS = ("#2A9D8F", "#E09F3E")
-
-
-def volume_from_node(node: slicer.vtkMRMLScalarVolumeNode) -> Volume:
-    """The node's voxels and grid, in the node's own coordinates: a parent transform is not applied."""
-    matrix = vtk.vtkMatrix4x4()
-    node.GetIJKToRASMatrix(matrix)
-    array = slicer.util.arrayFromVolume(node)
-    return Volume(array, Geometry(array.shape, slicer.util.arrayFromVTKMatrix(matrix)))
-
-
-def import_segmentation(
-    labels: Volume, classes: Sequence[Label], reference: slicer.vtkMRMLScalarVolumeNode, name: str
-) -> slicer.vtkMRMLSegmentationNode:
-    """Make a segmentation node from labels on the reference volume's grid; it goes where the reference goes."""
-    scene = reference.GetScene()
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
-    node.CreateDefaultDisplayNodes()
-    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
-    segment_ids = vtk.vtkStringArray()
-    for label in classes:
-        segment_id = f"Segment_{label.value}"
-        color = [part / 255 for part in label.color]
-        node.GetSegmentation().AddEmptySegment(segment_id, label.name, color)
-        node.GetSegmentation().GetSegment(segment_id).SetTag(
-            slicer.vtkSegment.GetTerminologyEntryTagName(), label.terminology_tag
-        )
-        segment_ids.InsertNextValue(segment_id)
-    _import_labels(labels, node, segment_ids)
-    node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
-    _put_beside(node, reference)
-    return node
-
-
-def _import_labels(labels: Volume, node: slicer.vtkMRMLSegmentationNode, segment_ids: vtk.vtkStringArray) -> None:
-    """Import all classes at once: label k goes to the k-th segment even when a class is absent."""
-    labelmap = slicer.util.addVolumeFromArray(
-        labels.array, labels.geometry.ijk_to_ras, nodeClassName="vtkMRMLLabelMapVolumeNode"
-    )
-    try:
-        logic = slicer.modules.segmentations.logic()
-        if not logic.ImportLabelmapToSegmentationNode(labelmap, node, segment_ids):
-            raise RuntimeError("Slicer could not import the labels into a segmentation.")
-    finally:
-        node.GetScene().RemoveNode(labelmap)
-
-
-def _put_beside(node: slicer.vtkMRMLNode, reference: slicer.vtkMRMLNode) -> None:
-    """Into the same folder or study of the subject hierarchy as the reference."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
-    item, beside = hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(reference)
-    if item and beside:
-        hierarchy.SetItemParent(item, hierarchy.GetItemParent(beside))
-
-
-def reference_volume(node: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLScalarVolumeNode | None:
-    """The volume a segmentation was made from, None if it is gone."""
-    return node.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
-
-
-def show_closed_surfaces(nodes: Sequence[slicer.vtkMRMLSegmentationNode], visible: bool) -> None:
-    """Show segmentations in the 3D views, or no longer."""
-    for node in nodes:
-        if visible:
-            node.CreateClosedSurfaceRepresentation()
-        node.GetDisplayNode().SetVisibility3D(visible)
 
 
 def show_side_by_side(

@@ -1,0 +1,100 @@
+"""What the sections of the panel share: the widgets, the choices, the models, and the one job that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from .job import Job, Work
+from .models import Models
+from .worker_process import Message, WorkerProcess
+
+CANCEL_PATIENCE_MS = 1500
+LOG_LINES = 1000
+
+
+class Desk:
+    """`on_change` is called whenever something changed that may enable or disable a control."""
+
+    def __init__(self, ui: Any, on_change: Callable[[], None]) -> None:
+        self.ui = ui
+        self.parameters: Any = None
+        """The choices, a `ScaleEquivSegParameterNode`; None while the scene is being closed."""
+        self.models = Models()
+        self.outcome = ""
+        """What became of the last job."""
+        self._on_change = on_change
+        self._job: Job | None = None
+        ui.logText.setMaximumBlockCount(LOG_LINES)
+        self.worker = WorkerProcess(self._on_message, self.log, self._on_worker_end, parent=ui.logText)
+
+    def changed(self) -> None:
+        """Let every section look again at what can be done."""
+        self._on_change()
+
+    def log(self, line: str) -> None:
+        """Add a line to the log that the panel shows."""
+        self.ui.logText.appendPlainText(line)
+
+    # The job
+
+    @property
+    def running(self) -> bool:
+        """Whether a job runs; there is never more than one."""
+        return self._job is not None
+
+    def run(self, work: Work) -> None:
+        """Start a job."""
+        assert self._job is None
+        self.outcome = ""
+        self._job = Job(work, self.worker.send, self._on_progress, self._on_end)
+        self.ui.progressBar.value = 0
+        self.ui.progressBar.show()
+        self.changed()
+        self._job.start()
+
+    def cancel(self) -> None:
+        """Ask the job to end; a worker that does not listen is ended."""
+        if self._job is not None:
+            job = self._job
+            job.cancel()
+            self.ui.statusLabel.text = _("Cancelling…")
+            qt.QTimer.singleShot(CANCEL_PATIENCE_MS, lambda: self._insist_on_cancel(job))
+
+    def _insist_on_cancel(self, job: Job) -> None:
+        if self._job is job:
+            self.stop(_("Cancelled."))
+
+    def stop(self, reason: str) -> None:
+        """End the job and the worker at once: the scene or the application closes, or the worker does not listen."""
+        self.worker.stop()
+        if self._job is not None:
+            self._job.end(reason)
+
+    def forget_node(self, node: Any) -> None:
+        """A node leaves the scene; a job that needs it has nothing left to do."""
+        if self._job is not None and self._job.needs(node.GetID()):
+            self.stop(_("{name} was deleted during the run; the result was discarded.").format(name=node.GetName()))
+
+    def _on_message(self, message: Message) -> None:
+        if self._job is not None:
+            self._job.receive(message)
+
+    def _on_worker_end(self, reason: str) -> None:
+        if self._job is not None:
+            last = self.ui.logText.toPlainText().strip().splitlines()[-1:]
+            self._job.end(" ".join([reason, *last]))
+
+    def _on_progress(self, phase: str, fraction: float) -> None:
+        self.ui.progressBar.value = round(100 * fraction)
+        self.ui.statusLabel.text = phase
+
+    def _on_end(self, status: str) -> None:
+        self._job = None
+        self.outcome = status
+        self.log(status)
+        self.ui.progressBar.hide()
+        self.changed()
