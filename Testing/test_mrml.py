@@ -12,7 +12,6 @@ import vtk
 import slicerhost
 from ScaleEquivSegLib.bundles import Label
 from ScaleEquivSegLib.mrml.segmentations import import_segmentation
-from ScaleEquivSegLib.mrml.side_by_side import SIDE_BY_SIDE_VIEWS, show_side_by_side
 from ScaleEquivSegLib.mrml.volumes import volume_from_node
 from ScaleEquivSegLib.volume import Volume, make_geometry
 
@@ -94,51 +93,3 @@ def test_a_second_result_gets_a_name_of_its_own() -> None:
     names = [import_segmentation(labels_like(volume), CLASSES, node, "result").GetName() for _ in range(2)]
     assert names[0] == "result"
     assert names[1] != names[0]
-
-
-def test_side_by_side_shows_one_segmentation_in_each_linked_view() -> None:
-    node, volume = volume_node(np.eye(3))
-    results = [import_segmentation(labels_like(volume), CLASSES, node, name) for name in ("one", "two")]
-    show_side_by_side(node, [("One", results[0]), ("Two", results[1])])
-    for tag, title in zip(SIDE_BY_SIDE_VIEWS, ("One", "Two"), strict=True):
-        widget = slicer.app.layoutManager().sliceWidget(tag)
-        view = widget.mrmlSliceNode()
-        composite = widget.sliceLogic().GetSliceCompositeNode()
-        assert view.GetLayoutLabel() == title
-        assert composite.GetBackgroundVolumeID() == node.GetID()
-        assert composite.GetLinkedControl()
-    assert [compared_in(result) for result in results] == [{0}, {1}]
-
-
-def compared_in(segmentation: slicer.vtkMRMLSegmentationNode) -> set[int]:
-    """Which of the two compared views show a segmentation."""
-    display = segmentation.GetDisplayNode()
-    views = [slicer.app.layoutManager().sliceWidget(tag).mrmlSliceNode() for tag in SIDE_BY_SIDE_VIEWS]
-    return {n for n, view in enumerate(views) if display.IsDisplayableInView(view.GetID())}
-
-
-def test_a_compared_segmentation_is_still_shown_in_all_other_views() -> None:
-    node, volume = volume_node(np.eye(3))
-    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLViewNode")
-    results = [import_segmentation(labels_like(volume), CLASSES, node, name) for name in ("one", "two")]
-    show_side_by_side(node, [("One", results[0]), ("Two", results[1])])
-    others = [
-        v
-        for v in slicer.util.getNodesByClass("vtkMRMLAbstractViewNode")
-        if v.GetSingletonTag() not in SIDE_BY_SIDE_VIEWS
-    ]
-    assert any(view.IsA("vtkMRMLViewNode") for view in others)
-    for result in results:
-        assert all(result.GetDisplayNode().IsDisplayableInView(view.GetID()) for view in others)
-
-
-def test_a_second_comparison_replaces_the_first_and_leaves_other_segmentations_alone() -> None:
-    node, volume = volume_node(np.eye(3))
-    first, second, third, other = (import_segmentation(labels_like(volume), CLASSES, node, n) for n in "abcd")
-    show_side_by_side(node, [("A", first), ("B", second)])
-    show_side_by_side(node, [("B", second), ("C", third)])
-    assert slicer.app.layoutManager().sliceWidget(SIDE_BY_SIDE_VIEWS[0]).mrmlSliceNode().GetLayoutLabel() == "B"
-    assert [compared_in(s) for s in (first, second, third)] == [set(), {0}, {1}]
-    show_side_by_side(node, [("A", first), ("C", third)])
-    assert [compared_in(s) for s in (first, second, third)] == [{0}, set(), {1}]
-    assert not list(other.GetDisplayNode().GetViewNodeIDs())  # still in all views

@@ -8,6 +8,7 @@ from .compare_section import CompareSection
 from .desk import Desk
 from .input_section import InputSection
 from .network_section import NetworkSection
+from .probe_section import ProbeSection
 from .result_section import ResultSection
 from .segment_section import SegmentSection
 
@@ -19,7 +20,9 @@ class Panel:
         self.desk = Desk(ui, self.refresh)
         inputs, networks, results = InputSection(self.desk), NetworkSection(self.desk), ResultSection(self.desk)
         segment = SegmentSection(self.desk, inputs, networks, results)
-        self._sections = (inputs, networks, segment, results, CompareSection(self.desk))
+        self._compare = CompareSection(self.desk)
+        probe = ProbeSection(self.desk, inputs, networks, segment)
+        self._sections = (inputs, networks, segment, results, self._compare, probe)
         self._gui_tag: Any = None
         self.refresh()
 
@@ -49,3 +52,7 @@ class Panel:
     def forget_node(self, node: Any) -> None:
         """A node leaves the scene."""
         self.desk.forget_node(node)
+
+    def close(self) -> None:
+        """The panel goes; the scene stays."""
+        self._compare.close()

@@ -57,9 +57,11 @@ class SegmentSection:
             self._desk.parameters.device = list(DEVICES)[index]
 
     def _on_segment(self, _checked: bool = False) -> None:
-        self._desk.run(Segmenting(self._inputs.volumes, self._networks.chosen, self._settings(), self._results.show))
+        self._desk.run(Segmenting(self._inputs.volumes, self._networks.chosen, self.settings, self._results.show))
 
-    def _settings(self) -> dict[str, Any]:
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How to compute, as the worker takes it."""
         parameters = self._desk.parameters
         return {
             "device": parameters.device,
