@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import slicer
+
 from .compare_section import CompareSection
 from .desk import Desk
+from .folders_box import FoldersBox
 from .input_section import InputSection
 from .network_section import NetworkSection
 from .result_section import ResultSection
@@ -19,7 +22,7 @@ class Panel:
         self.desk = Desk(ui, self.refresh)
         inputs, networks, results = InputSection(self.desk), NetworkSection(self.desk), ResultSection(self.desk)
         segment = SegmentSection(self.desk, inputs, networks, results)
-        self._sections = (inputs, networks, segment, results, CompareSection(self.desk))
+        self._sections = (inputs, networks, FoldersBox(self.desk), segment, results, CompareSection(self.desk))
         self._gui_tag: Any = None
         self.refresh()
 
@@ -39,8 +42,14 @@ class Panel:
 
     def refresh(self) -> None:
         """Show what is chosen, enable what can be done and say why the rest cannot."""
+        if self.desk.parameters is not None and slicer.mrmlScene.IsBatchProcessing():
+            return  # selectors know the nodes only when all are there
         for section in self._sections:
             section.refresh()
+
+    def refresh_soon(self) -> None:
+        """The same once for all that happens now."""
+        self.desk.changed_soon()
 
     def stop(self, reason: str) -> None:
         """End what runs at once."""

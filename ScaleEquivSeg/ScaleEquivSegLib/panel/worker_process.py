@@ -29,7 +29,7 @@ KEYS_OF_REPLIES: Mapping[str, set[str]] = {
     "ready": set(),
     "heartbeat": set(),
     "progress": {"id", "phase", "fraction", "remaining_s"},
-    "result": {"id", "output", "ml", "warnings", "provenance"},
+    "result": {"id"},
     "error": {"id", "message"},
     "cancelled": {"id"},
 }
