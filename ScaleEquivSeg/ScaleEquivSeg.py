@@ -57,6 +57,7 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         # The end of the batch, not of the import: only then do the selectors know the imported nodes.
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndBatchProcessEvent, self.onSceneEndBatch)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self.bindParameters()
@@ -83,6 +84,9 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneEndBatch(self, caller, event):
         if self._parameters is not None:
             self._parameters.parameterNode.Modified()
+
+    def onNodeAdded(self, caller, event):
+        self.panel.refresh_soon()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller, event, node):

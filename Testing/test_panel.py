@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,84 +14,15 @@ import pytest
 import slicer
 
 import slicerhost
+from panel_user import OBLIQUE, QUICK, SECONDS_AT_MOST, SLOW, User, labels_of
 from ScaleEquivSegLib.bundles import bundled_models
 from ScaleEquivSegLib.cli import main as command_line
-from ScaleEquivSegLib.mrml.side_by_side import SIDE_BY_SIDE_VIEWS
+from ScaleEquivSegLib.mrml.layouts import COMPARED_VIEWS
 from ScaleEquivSegLib.panel import worker_process
 from ScaleEquivSegLib.panel.job import time_left
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
 from small_pictures import untrained_bundle
-
-MODULE = Path(__file__).parents[1] / "ScaleEquivSeg" / "ScaleEquivSeg.py"
-SECONDS_AT_MOST = 120
-QUICK = PhantomSpec(seed=1, size=(32, 32, 32), spacing=(2, 2, 2))
-SLOW = PhantomSpec(seed=1, size=(112, 112, 112), spacing=(1, 1, 1))
-OBLIQUE = ((0.8, -0.48, -0.36), (0.6, 0.64, 0.48), (0.0, 0.6, -0.8))  # and left-handed
-
-
-class User:
-    """What a user does with the panel, and what they see of it."""
-
-    def __init__(self, host: slicerhost.Host) -> None:
-        self.host = host
-        self.module, self.widget = host.load_module(MODULE)
-        self.ui = self.widget.ui
-
-    def load(self, spec: PhantomSpec, name: str = "scan") -> Any:
-        volume = make_phantom(spec).channels[0]
-        return slicer.util.addVolumeFromArray(volume.array, volume.geometry.ijk_to_ras, name=name)
-
-    def choose(self, volume: Any, network: str = "Baseline") -> None:
-        self.channel_selector().setCurrentNode(volume)
-        self.ui.networkSelector.currentText = network
-        self.ui.deviceSelector.currentText = "CPU"
-
-    def channel_selector(self, number: int = 0) -> Any:
-        return slicer.util.findChild(self.widget.parent, f"channelSelector{number}")
-
-    def start(self) -> None:
-        assert self.ui.segmentButton.enabled, self.ui.statusLabel.text
-        self.ui.segmentButton.click()
-
-    def wait(self) -> None:
-        assert self.host.wait_until(lambda: not self.running, SECONDS_AT_MOST)
-        self.host.raise_exceptions()
-
-    def wait_until_computing(self) -> None:
-        assert self.host.wait_until(lambda: "Segmenting" in self.status, SECONDS_AT_MOST)
-
-    @property
-    def running(self) -> bool:
-        return bool(self.ui.cancelButton.enabled)
-
-    @property
-    def status(self) -> str:
-        return str(self.ui.statusLabel.text)
-
-    @property
-    def results(self) -> list[Any]:
-        return list(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
-
-    @property
-    def worker_pid(self) -> int:
-        return int(self.widget.panel.desk.worker.pid)
-
-
-@pytest.fixture
-def user() -> Iterator[User]:
-    host = slicerhost.start()
-    user = User(host)
-    yield user
-    host.close()
-    host.raise_exceptions()
-
-
-def labels_of(node: Any, volume: Any) -> np.ndarray:
-    labels = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
-    for value in (1, 2):
-        labels[slicer.util.arrayFromSegmentBinaryLabelmap(node, f"Segment_{value}", volume) > 0] = value
-    return labels
 
 
 def alive(pid: int) -> bool:
@@ -187,7 +117,7 @@ def test_side_by_side_shows_one_network_in_each_view(user: User) -> None:
     user.wait()
     user.ui.sideBySideButton.click()
     user.host.raise_exceptions()
-    views = [slicer.app.layoutManager().sliceWidget(tag).mrmlSliceNode() for tag in SIDE_BY_SIDE_VIEWS]
+    views = [slicer.app.layoutManager().sliceWidget(tag).mrmlSliceNode() for tag in COMPARED_VIEWS]
     assert [view.GetLayoutLabel() for view in views] == ["Equivariant", "Baseline"]
     for node, shown in zip(user.results, ([True, False], [False, True]), strict=True):
         assert [bool(node.GetDisplayNode().IsDisplayableInView(view.GetID())) for view in views] == shown

@@ -85,3 +85,8 @@ def _numbers(version: str) -> tuple[int, ...]:
     """2.10.1+cpu as (2, 10, 1)."""
     leading = re.match(r"[0-9]+(\.[0-9]+)*", version)
     return tuple(map(int, leading.group().split("."))) if leading else ()
+
+
+def unmet() -> list[Requirement]:
+    """The requirements that package_problems tells of, for who can see to them."""
+    return [requirement for requirement in REQUIREMENTS if _problem(requirement, metadata.version)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import slicer
 
+from .segmentations import ATTRIBUTES
+
 COMPARED_VIEWS = ("ScaleEquivSegLeft", "ScaleEquivSegRight")
 """The names that the two slice views have, and the two 3D views below them."""
 PLOT_VIEW = "ScaleEquivSegPlot"
@@ -11,7 +13,7 @@ SIDE_BY_SIDE_LAYOUT = 7301
 PLOT_LAYOUT = 7302
 """Any numbers that no other layout uses."""
 
-_FORMER = "ScaleEquivSeg.FormerLayout"
+_FORMER = f"{ATTRIBUTES}FormerLayout"
 _COLORS = ("#2A9D8F", "#E09F3E")
 
 

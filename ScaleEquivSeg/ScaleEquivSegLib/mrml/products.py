@@ -8,8 +8,10 @@ from typing import Any
 
 import slicer
 
-_KIND = "ScaleEquivSeg.Product"
-_SOURCE = "ScaleEquivSeg.Source"
+from .segmentations import ATTRIBUTES
+
+_KIND = f"{ATTRIBUTES}Product"
+_SOURCE = f"{ATTRIBUTES}Source"
 
 
 def earlier_product(kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> Any:
@@ -36,16 +38,6 @@ def product(class_name: str, kind: str, sources: Sequence[slicer.vtkMRMLNode], n
         node = scene.AddNewNodeByClass(class_name, scene.GenerateUniqueName(name))
         sign_product(node, kind, sources)
     return node
-
-
-def replace_product(node: slicer.vtkMRMLNode, kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> None:
-    """Let a new node take the place and the name of the one that was made of the same nodes before."""
-    earlier = earlier_product(kind, sources)
-    if earlier is not None:
-        name = earlier.GetName()
-        node.GetScene().RemoveNode(earlier)
-        node.SetName(name)
-    sign_product(node, kind, sources)
 
 
 def _source_ids(node: slicer.vtkMRMLNode) -> list[str]:

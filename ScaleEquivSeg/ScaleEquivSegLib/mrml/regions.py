@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import slicer
 
-_REGIONS = "ScaleEquivSeg.Regions"
+from .segmentations import ATTRIBUTES
+
+_REGIONS = f"{ATTRIBUTES}Regions"
 
 
 @dataclass(frozen=True)

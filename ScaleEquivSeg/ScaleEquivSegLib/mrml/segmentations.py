@@ -10,6 +10,9 @@ import vtk
 from ..bundles import Label
 from ..volume import Volume
 
+ATTRIBUTES = "ScaleEquivSeg."
+"""How the names of our attributes of nodes begin."""
+
 
 def import_segmentation(
     labels: Volume, classes: Sequence[Label], reference: slicer.vtkMRMLScalarVolumeNode, name: str
@@ -53,6 +56,22 @@ def _put_beside(node: slicer.vtkMRMLNode, reference: slicer.vtkMRMLNode) -> None
     item, beside = hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(reference)
     if item and beside:
         hierarchy.SetItemParent(item, hierarchy.GetItemParent(beside))
+
+
+def move_into(new: slicer.vtkMRMLSegmentationNode, existing: slicer.vtkMRMLSegmentationNode) -> None:
+    """Replace what an existing segmentation holds by a new one, which leaves the scene; id and name stay."""
+    reference = reference_volume(new)
+    existing.GetSegmentation().DeepCopy(new.GetSegmentation())
+    existing.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    existing.CreateDefaultDisplayNodes()
+    existing.SetAndObserveTransformNodeID(new.GetTransformNodeID())
+    for name in existing.GetAttributeNames():
+        if name.startswith(ATTRIBUTES):
+            existing.RemoveAttribute(name)
+    for name in new.GetAttributeNames():
+        existing.SetAttribute(name, new.GetAttribute(name))
+    _put_beside(existing, reference)
+    new.GetScene().RemoveNode(new)
 
 
 def reference_volume(node: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLScalarVolumeNode | None:

@@ -10,8 +10,9 @@ from typing import Any
 import slicer
 
 from .layouts import COMPARED_VIEWS, SIDE_BY_SIDE_LAYOUT, show_layout
+from .segmentations import ATTRIBUTES
 
-_SHOWN_BEFORE = "ScaleEquivSeg.ShownBefore"
+_SHOWN_BEFORE = f"{ATTRIBUTES}ShownBefore"
 """How a segmentation was shown before it was compared; kept with it, whatever becomes of scene and panel."""
 
 

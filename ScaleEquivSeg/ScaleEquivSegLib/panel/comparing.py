@@ -18,9 +18,9 @@ from ..comparison import AGREEMENT_LABELS, ERROR_LABELS, Agreement
 from ..errors import UnsuitableVolume
 from ..labelmap import Labelmap
 from ..mrml.labels import labels_on_grid
-from ..mrml.products import product, replace_product
+from ..mrml.products import earlier_product, product, sign_product
 from ..mrml.regions import RegionsFound, keep_regions
-from ..mrml.segmentations import import_segmentation
+from ..mrml.segmentations import import_segmentation, move_into
 from ..mrml.tables import fill_table
 from ..volume import Volume, read_volume, write_volume
 from .job import Reply, Request
@@ -134,12 +134,16 @@ class Comparing:
         else:
             kind, labels, title = AGREEMENT, _agreement_labels(a, b), _("{a} / {b}: agreement").format(a=a, b=b)
         node = import_segmentation(shown, labels, self._compared.volume, title)
+        earlier = earlier_product(kind, comparison.nodes)
+        if earlier is not None:
+            move_into(node, earlier)
+            node = earlier
+        sign_product(node, kind, comparison.nodes)
         display = node.GetDisplayNode()
         display.SetSegmentVisibility(f"Segment_{Agreement.BOTH.value}", False)
         display.SetVisibility3D(False)
         if kind == AGREEMENT and self._compared.reference is not None:
             display.SetVisibility(False)  # the errors of each say more
-        replace_product(node, kind, comparison.nodes)
         return node
 
 

@@ -30,6 +30,11 @@ class Desk:
         """Where a section shows what the last job does or did; None if it was one of the section Segment."""
         self._on_change = on_change
         self._job: Job | None = None
+        self._asked: dict[str, Callable[[Message], None]] = {}
+        # With a parent it ends with the panel.
+        self._soon = qt.QTimer(ui.logText)
+        self._soon.setSingleShot(True)
+        self._soon.connect("timeout()", self.changed)
         ui.logText.setMaximumBlockCount(LOG_LINES)
         self.worker = WorkerProcess(self._on_message, self.log, self._on_worker_end, parent=ui.logText)
 
@@ -37,9 +42,19 @@ class Desk:
         """Let every section look again at what can be done."""
         self._on_change()
 
+    def changed_soon(self) -> None:
+        """The same once for all that happens now, when the selectors have taken notice of it, too."""
+        self._soon.start(0)
+
     def log(self, line: str) -> None:
         """Add a line to the log that the panel shows."""
         self.ui.logText.appendPlainText(line)
+
+    def tell(self, outcome: str) -> None:
+        """Say in the status line and in the log what became of what the user asked for."""
+        self.outcome, self.label = outcome, None
+        self.log(outcome)
+        self.changed()
 
     # The job
 
@@ -74,6 +89,7 @@ class Desk:
     def stop(self, reason: str) -> None:
         """End the job and the worker at once: the scene or the application closes, or the worker does not listen."""
         self.worker.stop()
+        self._asked.clear()
         if self._job is not None:
             self._job.end(reason)
 
@@ -82,11 +98,24 @@ class Desk:
         if self._job is not None and self._job.needs(node.GetID()):
             self.stop(_("{name} was deleted during the run; the result was discarded.").format(name=node.GetName()))
 
+    def ask(self, kind: str, on_answer: Callable[[Message], None]) -> None:
+        """Ask the worker something beside the job; where there is no answer, the log says why."""
+        if kind not in self._asked:
+            self._asked[kind] = on_answer
+            self.worker.send({"type": kind, "id": kind})
+
     def _on_message(self, message: Message) -> None:
-        if self._job is not None:
+        if message.get("id") in self._asked:
+            if message["type"] == "result":
+                self._asked.pop(message["id"])(message)
+            elif message["type"] in ("error", "cancelled"):
+                del self._asked[message["id"]]
+                self.log(message.get("message", ""))
+        elif self._job is not None:
             self._job.receive(message)
 
     def _on_worker_end(self, reason: str) -> None:
+        self._asked.clear()
         if self._job is not None:
             last = self.ui.logText.toPlainText().strip().splitlines()[-1:]
             self._job.end(" ".join([reason, *last]))
@@ -102,7 +131,5 @@ class Desk:
 
     def _on_end(self, status: str) -> None:
         self._job = None
-        self.outcome = status
-        self.log(status)
         self.ui.progressBar.hide()
-        self.changed()
+        self.tell(status)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import slicer
+
 from .compare_section import CompareSection
 from .desk import Desk
+from .folders_box import FoldersBox
 from .input_section import InputSection
 from .network_section import NetworkSection
 from .probe_section import ProbeSection
@@ -20,9 +23,9 @@ class Panel:
         self.desk = Desk(ui, self.refresh)
         inputs, networks, results = InputSection(self.desk), NetworkSection(self.desk), ResultSection(self.desk)
         segment = SegmentSection(self.desk, inputs, networks, results)
+        folders, probe = FoldersBox(self.desk), ProbeSection(self.desk, inputs, networks, segment)
         self._compare = CompareSection(self.desk)
-        probe = ProbeSection(self.desk, inputs, networks, segment)
-        self._sections = (inputs, networks, segment, results, self._compare, probe)
+        self._sections = (inputs, networks, folders, segment, results, self._compare, probe)
         self._gui_tag: Any = None
         self.refresh()
 
@@ -42,8 +45,14 @@ class Panel:
 
     def refresh(self) -> None:
         """Show what is chosen, enable what can be done and say why the rest cannot."""
+        if self.desk.parameters is not None and slicer.mrmlScene.IsBatchProcessing():
+            return  # selectors know the nodes only when all are there
         for section in self._sections:
             section.refresh()
+
+    def refresh_soon(self) -> None:
+        """The same once for all that happens now."""
+        self.desk.changed_soon()
 
     def stop(self, reason: str) -> None:
         """End what runs at once."""

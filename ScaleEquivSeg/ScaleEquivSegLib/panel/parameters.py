@@ -67,6 +67,10 @@ class ScaleEquivSegParameterNode:
     equivariantOutput: vtkMRMLSegmentationNode
     baselineOutput: vtkMRMLSegmentationNode
 
+    # The latest results.
+    equivariantResult: vtkMRMLSegmentationNode
+    baselineResult: vtkMRMLSegmentationNode
+
     # What is compared: the latest results, or what the user has chosen since.
     equivariantSegmentation: vtkMRMLSegmentationNode
     baselineSegmentation: vtkMRMLSegmentationNode

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
+from ..errors import SegmentationError
+from ..requirements import package_problems, unmet
 from .desk import Desk
 from .input_section import InputSection
+from .installation import install, question
 from .network_section import NetworkSection
 from .result_section import ResultSection
 from .segmenting import Segmenting
-
-DEVICES = {"auto": "Auto", "cuda": "CUDA", "mps": "MPS", "cpu": "CPU"}
+from .showing import show_choices
+from .worker_process import Message
 
 
 class SegmentSection:
@@ -24,12 +28,11 @@ class SegmentSection:
         self._inputs = inputs
         self._networks = networks
         self._results = results
+        self._installing = False
+        self._devices = {"auto": _("Auto"), "cpu": _("CPU")}
         self._ui.progressBar.hide()
-        for device, title in DEVICES.items():
-            self._ui.deviceSelector.addItem(title, device)
         self._ui.deviceSelector.connect("currentIndexChanged(int)", self._on_device)
-        for bad in desk.models.refused:
-            desk.log(f"{bad.folder.name} refused: {bad.reason}")
+        self._ui.advancedBox.connect("toggled(bool)", self._on_advanced)
         self._ui.segmentButton.connect("clicked(bool)", self._on_segment)
         self._ui.cancelButton.connect("clicked(bool)", self._on_cancel)
 
@@ -39,25 +42,60 @@ class SegmentSection:
         self._ui.segmentButton.enabled = not running and not obstacle
         self._ui.segmentButton.toolTip = obstacle or _("Segment the volume with the chosen networks.")
         self._ui.cancelButton.enabled = running
-        if self._desk.parameters is not None:
-            self._ui.deviceSelector.setCurrentIndex(list(DEVICES).index(self._desk.parameters.device))
-        if not running and self._desk.parameters is not None:
+        if self._desk.parameters is None:
+            return
+        self._show_devices()
+        if not running and not self._installing:
             self._ui.statusLabel.text = " ".join(text for text in (self._desk.outcome, obstacle) if text)
 
     def _obstacle(self) -> str:
         """Why Segment cannot be pressed, empty if it can."""
         if self._desk.parameters is None:
             return _("The scene is being closed.")
-        if not self._networks.chosen:
+        if self._installing:
+            return _("Packages are being installed.")
+        if not self._desk.models.bundles:
+            return _("There is no model that can be used; see More models.")
+        chosen = self._networks.chosen
+        if not chosen:
             return _("No model for this task and network.")
-        return self._inputs.obstacle()
+        return self._inputs.obstacle() or self._results.obstacle(chosen)
+
+    # Devices
+
+    def _show_devices(self) -> None:
+        chosen = self._desk.parameters.device
+        titles = self._device_titles()
+        show_choices(self._ui.deviceSelector, list(titles.values()), titles[chosen])
+
+    def _device_titles(self) -> dict[str, str]:
+        """What can be chosen, and what is chosen though it was not found."""
+        chosen = self._desk.parameters.device
+        unknown = {} if chosen in self._devices else {chosen: _("{name} (not found so far)").format(name=chosen)}
+        return self._devices | unknown
 
     def _on_device(self, index: int) -> None:
-        if self._desk.parameters is not None:
-            self._desk.parameters.device = list(DEVICES)[index]
+        if self._desk.parameters is not None and index >= 0:
+            self._desk.parameters.device = list(self._device_titles())[index]
+
+    def _on_advanced(self, shown: bool) -> None:
+        if shown and not unmet():  # nobody else knows of the GPUs
+            self._desk.ask("devices", self._on_devices)
+
+    def _on_devices(self, reply: Message) -> None:
+        ours = {"auto": _("Auto"), "mps": _("MPS (Apple GPU)"), "cpu": _("CPU")}
+        found = {device["name"]: device["label"] for device in reply["devices"]}
+        self._devices = {name: ours.get(name, f"{name}: {label}") for name, label in found.items()}
+        self._desk.changed()
+
+    # Run
 
     def _on_segment(self, _checked: bool = False) -> None:
-        self._desk.run(Segmenting(self._inputs.volumes, self._networks.chosen, self.settings, self._results.show))
+        if self._ready() and not self._obstacle() and self._results.may_replace(self._networks.chosen):
+            targets = self._results.targets(self._networks.chosen)
+            self._desk.run(
+                Segmenting(self._inputs.volumes, self._inputs.region, targets, self.settings, self._results.show)
+            )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -73,3 +111,36 @@ class SegmentSection:
 
     def _on_cancel(self, _checked: bool = False) -> None:
         self._desk.cancel()
+
+    # Installation
+
+    def _ready(self) -> bool:
+        """Whether all packages are here, now or after the user had them installed."""
+        missing = unmet()
+        if not missing:
+            return True
+        title = _("Install packages for computing")
+        if not slicer.util.confirmOkCancelDisplay(question(missing, list(map(str, package_problems()))), title):
+            names = ", ".join(requirement.title for requirement in missing)
+            self._desk.tell(_("Not installed: {names}. Press Segment to be asked again.").format(names=names))
+            return False
+        self._installing = True
+        self._ui.progressBar.setRange(0, 0)  # busy, as nobody knows how long
+        self._ui.progressBar.show()
+        self._desk.changed()
+        try:
+            install(missing, self._say_now)
+        except SegmentationError as error:
+            self._desk.tell(str(error))
+            return False
+        finally:
+            self._installing = False
+            self._ui.progressBar.setRange(0, 100)
+            self._ui.progressBar.hide()
+            self._desk.stop("")  # a worker from before knows nothing of what was installed
+            self._desk.changed()
+        return True
+
+    def _say_now(self, text: str) -> None:
+        self._ui.statusLabel.text = text
+        slicer.app.processEvents()

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def show_choices(selector: Any, choices: Sequence[str], chosen: str) -> None:
-    """Fill a combo box, if it shows others, and choose an entry; nobody hears of it."""
+def show_choices(selector: Any, choices: Sequence[str], chosen: str | None = None) -> None:
+    """Fill a combo box, if it shows others, and choose an entry, if one is given; nobody hears of it."""
     was_blocked = selector.blockSignals(True)
     if [selector.itemText(n) for n in range(selector.count)] != list(choices):
         selector.clear()
         selector.addItems(list(choices))
-    selector.setCurrentIndex(selector.findText(chosen))
+    if chosen is not None:
+        selector.setCurrentIndex(selector.findText(chosen))
     selector.blockSignals(was_blocked)
