@@ -293,8 +293,9 @@ class qMRMLTableView(QtWidgets.QTableView):
             for cell in cells:
                 cell.setEditable(not self._node.GetLocked())
             model.appendColumn(cells)
-            named = self._node.GetUseColumnNameAsColumnHeader()
-            model.setHorizontalHeaderItem(number, QtGui.QStandardItem(column.GetName() if named else f"{number + 1}"))
+            title = self._node.GetColumnTitle(column.GetName()) or column.GetName()
+            named = self._node.GetUseColumnTitleAsColumnHeader()
+            model.setHorizontalHeaderItem(number, QtGui.QStandardItem(title if named else f"{number + 1}"))
 
 
 @stand_in

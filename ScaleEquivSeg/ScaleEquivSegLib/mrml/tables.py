@@ -22,7 +22,7 @@ def fill_table(node: slicer.vtkMRMLTableNode, titles: Sequence[str], rows: Seque
         for value in values:
             column.InsertNextValue(value)
         node.AddColumn(column)
-    node.SetUseColumnNameAsColumnHeader(True)
+    node.SetUseColumnTitleAsColumnHeader(True)
     node.SetLocked(True)
     node.EndModify(was_modifying)
 

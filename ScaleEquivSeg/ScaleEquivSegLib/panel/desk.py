@@ -52,7 +52,11 @@ class Desk:
 
     def tell(self, outcome: str) -> None:
         """Say in the status line and in the log what became of what the user asked for."""
-        self.outcome, self.label = outcome, None
+        self.label = None
+        self._conclude(outcome)
+
+    def _conclude(self, outcome: str) -> None:
+        self.outcome = outcome
         self.log(outcome)
         self.changed()
 
@@ -132,4 +136,4 @@ class Desk:
     def _on_end(self, status: str) -> None:
         self._job = None
         self.ui.progressBar.hide()
-        self.tell(status)
+        self._conclude(status)
