@@ -136,7 +136,7 @@ def test_what_is_missing_for_a_probe_is_said(user: Prober) -> None:
 def test_each_chosen_network_is_swept_with_the_choices_of_the_panel(user: Prober) -> None:
     worker = user.quicken()
     user.choose(user.load(QUICK), "Both")
-    user.ui.mirrorCheckBox.click()
+    user.ui.mirrorCheckBox.checked = True
     user.ui.probeFromSpinBox.value = 0.8
     user.ui.probeToSpinBox.value = 1.25
     user.ui.probeStepsSpinBox.value = 3
@@ -221,20 +221,25 @@ def test_probing_again_fills_the_same_table_and_chart(user: Prober) -> None:
 def test_the_chart_is_shown_below_the_slices_and_the_former_layout_comes_back(user: Prober, tmp_path: Path) -> None:
     user.quicken()
     theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", "theirs")
+    slicer.modules.plots.logic().ShowChartInLayout(theirs)
+    former = user.layout
     user.choose(user.load(QUICK), "Both")
     user.probe()
     assert user.layout == PLOT_LAYOUT
     assert user.ui.showPlotButton.checked
-    assert user.shown_chart().GetName() == "scan scale probe"
+    assert user.shown_chart().GetName() == "scan: scale probe"
     user.host.render_views(tmp_path / "plot.png", (300, 240))
     user.ui.showPlotButton.click()
-    assert user.layout == RED_ALONE
+    assert user.layout == former
+    assert {view.GetPlotChartNode() for view in slicer.util.getNodesByClass("vtkMRMLPlotViewNode")} == {
+        theirs,
+        user.shown_chart(),
+    }
     assert not user.ui.showPlotButton.checked
     user.ui.showPlotButton.click()
     assert user.layout == PLOT_LAYOUT
     slicer.app.layoutManager().setLayout(RED_ALONE)
     assert not user.ui.showPlotButton.checked
-    slicer.mrmlScene.RemoveNode(theirs)
 
 
 def test_plot_and_side_by_side_lead_back_to_the_layout_of_the_user(user: Prober) -> None:

@@ -18,14 +18,14 @@ def earlier_product(kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> Any:
     """The node of a kind that was made of the same nodes before, None if there is none."""
     ids = [source.GetID() for source in sources]
     for node in slicer.util.getNodesByClass("vtkMRMLNode", sources[0].GetScene()):
-        if node.GetAttribute(_KIND) == kind and _source_ids(node) == ids:
+        if node.GetAttribute(_KIND) == _signature(kind, sources) and _source_ids(node) == ids:
             return node
     return None
 
 
 def sign_product(node: slicer.vtkMRMLNode, kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> None:
     """Remember what a node was made of; as references, which outlive that nodes get other ids."""
-    node.SetAttribute(_KIND, kind)
+    node.SetAttribute(_KIND, _signature(kind, sources))
     for number, source in enumerate(sources):
         node.SetNodeReferenceID(f"{_SOURCE}{number}", source.GetID())
 
@@ -38,6 +38,11 @@ def product(class_name: str, kind: str, sources: Sequence[slicer.vtkMRMLNode], n
         node = scene.AddNewNodeByClass(class_name, scene.GenerateUniqueName(name))
         sign_product(node, kind, sources)
     return node
+
+
+def _signature(kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> str:
+    """With the number of sources: one that left the scene is no reference any more."""
+    return f"{kind} of {len(sources)}"
 
 
 def _source_ids(node: slicer.vtkMRMLNode) -> list[str]:

@@ -25,27 +25,33 @@ class Side:
 
 
 def show_side_by_side(volume: slicer.vtkMRMLScalarVolumeNode, sides: Sequence[Side]) -> None:
-    """Show each side's segmentations in its own views alone, at the middle of the first that has one."""
-    end_side_by_side(volume.GetScene())
+    """Show each side's segmentations in its own views, and no others there; other views show what they did."""
+    scene = volume.GetScene()
+    end_side_by_side(scene)
     show_layout(SIDE_BY_SIDE_LAYOUT)
-    centers = [_center_of(side.segmentations[0]) for side in sides]
-    center = centers[0] or centers[1]
-    for name, side in zip(COMPARED_VIEWS, sides, strict=True):
-        slice_view, three_d_view = _views(volume.GetScene(), name)
-        for view in (slice_view, three_d_view):
+    others = _other_views(scene)
+    halves = [_views(scene, name) for name in COMPARED_VIEWS]
+    for node in _segmentations(scene):
+        half_ids = [
+            view.GetID()
+            for views, side in zip(halves, sides, strict=True)
+            for view in views
+            if node in side.segmentations
+        ]
+        _show_only_in([*others, *half_ids], node)
+    for side, views in zip(sides, halves, strict=True):
+        _show_whole(side.segmentations[0])
+        for view in views:
             view.SetLayoutLabel(side.title)
-        views = [*_other_views(volume.GetScene()), slice_view.GetID(), three_d_view.GetID()]
-        for number, segmentation in enumerate(side.segmentations):
-            _show_only_in(views, segmentation, as_surface=number == 0)
-        three_d_view.SetLinkedControl(True)
-        _show_slice(volume, name, center)
-    _look_at_all()
+        views[1].SetLinkedControl(True)
+    _look_at(volume, [side.segmentations[0] for side in sides])
 
 
 def end_side_by_side(scene: slicer.vtkMRMLScene) -> None:
     """Show every segmentation again as before it was compared."""
-    for node in compared_segmentations(scene):
-        display = node.GetDisplayNode()
+    for display in map(slicer.vtkMRMLSegmentationNode.GetDisplayNode, _segmentations(scene)):
+        if not display.GetAttribute(_SHOWN_BEFORE):
+            continue
         before = json.loads(display.GetAttribute(_SHOWN_BEFORE))
         display.RemoveAttribute(_SHOWN_BEFORE)
         display.SetViewNodeIDs(before["views"])
@@ -53,14 +59,24 @@ def end_side_by_side(scene: slicer.vtkMRMLScene) -> None:
         display.SetVisibility3D(before["visible3D"])
 
 
-def compared_segmentations(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSegmentationNode]:
-    """What has views of its own at present."""
+def are_side_by_side(scene: slicer.vtkMRMLScene, sides: Sequence[Side]) -> bool:
+    """Whether each half shows what its side has; what has come since stays where it is."""
+    for name, side in zip(COMPARED_VIEWS, sides, strict=True):
+        slice_view, _three_d_view = _views(scene, name)
+        placed = [node for node in _segmentations(scene) if node.GetDisplayNode().GetAttribute(_SHOWN_BEFORE)]
+        shown = {node.GetID() for node in placed if node.GetDisplayNode().IsDisplayableInView(slice_view.GetID())}
+        if shown != {node.GetID() for node in side.segmentations}:
+            return False
+    return True
+
+
+def _segmentations(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSegmentationNode]:
+    """All that can be shown."""
     nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene)
-    return [n for n in nodes if n.GetDisplayNode() is not None and n.GetDisplayNode().GetAttribute(_SHOWN_BEFORE)]
+    return [node for node in nodes if node.GetDisplayNode() is not None]
 
 
-def _show_only_in(views: Sequence[str], segmentation: slicer.vtkMRMLSegmentationNode, as_surface: bool) -> None:
-    segmentation.CreateDefaultDisplayNodes()
+def _show_only_in(views: Sequence[str], segmentation: slicer.vtkMRMLSegmentationNode) -> None:
     display = segmentation.GetDisplayNode()
     before = {
         "views": list(display.GetViewNodeIDs()),
@@ -69,30 +85,41 @@ def _show_only_in(views: Sequence[str], segmentation: slicer.vtkMRMLSegmentation
     }
     display.SetAttribute(_SHOWN_BEFORE, json.dumps(before))
     display.SetViewNodeIDs(views)
-    if as_surface:
-        segmentation.CreateClosedSurfaceRepresentation()
-        display.SetVisibility(True)
-        display.SetVisibility3D(True)
 
 
-def _show_slice(volume: slicer.vtkMRMLScalarVolumeNode, name: str, center: tuple[float, float, float] | None) -> None:
-    logic = slicer.app.layoutManager().sliceWidget(name).sliceLogic()
+def _show_whole(segmentation: slicer.vtkMRMLSegmentationNode) -> None:
+    segmentation.CreateClosedSurfaceRepresentation()
+    segmentation.GetDisplayNode().SetVisibility(True)
+    segmentation.GetDisplayNode().SetVisibility3D(True)
+
+
+def _look_at(volume: slicer.vtkMRMLScalarVolumeNode, segmentations: Sequence[slicer.vtkMRMLSegmentationNode]) -> None:
+    """Aim all views at the middle of the first segmentation that has one, unless they show this volume already."""
+    centers = [_center_of(node) for node in segmentations]
+    manager = slicer.app.layoutManager()
+    logics = [manager.sliceWidget(name).sliceLogic() for name in COMPARED_VIEWS]
+    if all(logic.GetSliceCompositeNode().GetBackgroundVolumeID() == volume.GetID() for logic in logics):
+        return
+    for logic in logics:
+        _show_slice(volume, logic, centers[0] or centers[1])
+    for number in range(manager.threeDViewCount):
+        widget = manager.threeDWidget(number)
+        if widget.mrmlViewNode().GetSingletonTag() in COMPARED_VIEWS:
+            widget.threeDView().resetFocalPoint()
+            widget.threeDView().resetCamera()
+
+
+def _show_slice(
+    volume: slicer.vtkMRMLScalarVolumeNode,
+    logic: slicer.vtkMRMLSliceLogic,
+    center: tuple[float, float, float] | None,
+) -> None:
     logic.GetSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())
     logic.GetSliceCompositeNode().SetLinkedControl(True)
     logic.GetSliceNode().SetOrientation("Axial")
     logic.FitSliceToAll()
     if center:
         logic.GetSliceNode().JumpSliceByOffsetting(*center)
-
-
-def _look_at_all() -> None:
-    """Aim the cameras of our 3D views at what they show."""
-    manager = slicer.app.layoutManager()
-    for number in range(manager.threeDViewCount):
-        widget = manager.threeDWidget(number)
-        if widget.mrmlViewNode().GetSingletonTag() in COMPARED_VIEWS:
-            widget.threeDView().resetFocalPoint()
-            widget.threeDView().resetCamera()
 
 
 def _views(scene: slicer.vtkMRMLScene, name: str) -> tuple[Any, Any]:

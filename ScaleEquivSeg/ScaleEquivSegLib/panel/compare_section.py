@@ -11,7 +11,7 @@ from ..mrml.layouts import SIDE_BY_SIDE_LAYOUT, add_layouts, is_shown, leave_lay
 from ..mrml.products import earlier_product
 from ..mrml.regions import kept_regions, show_region
 from ..mrml.segmentations import reference_volume
-from ..mrml.side_by_side import Side, compared_segmentations, end_side_by_side, show_side_by_side
+from ..mrml.side_by_side import Side, are_side_by_side, end_side_by_side, show_side_by_side
 from .comparing import AGREEMENT, ERRORS, FIGURES, Compared, Comparing
 from .desk import Desk
 from .starter import Starter
@@ -26,6 +26,7 @@ class CompareSection:
         self._region: tuple[str, int] = ("", -1)
         """The map of agreement whose regions are looked at, and which of them."""
         self._arranging = False
+        self._ui.figuresTable.verticalHeader().hide()
         tip = _("Measure how far the two agree, and mark where they differ.")
         self._starter = Starter(desk, self._ui.compareButton, self._ui.compareStatusLabel, tip, self._comparing)
         self._ui.previousRegionButton.connect("clicked(bool)", self._on_previous)
@@ -101,7 +102,7 @@ class CompareSection:
             text = _("Region {number} of {count}: {ml:.2f} ml").format(
                 number=number + 1, count=found.count, ml=found.ml[number]
             )
-        self._ui.regionLabel.text = text
+        self._ui.disagreementLabel.text = text
 
     def _on_previous(self, _checked: bool = False) -> None:
         self._go(-1)
@@ -128,7 +129,7 @@ class CompareSection:
         button.toolTip = obstacle or _("Show A on the left and B on the right, in linked views and in 3D.")
         if not shown:
             end_side_by_side(slicer.mrmlScene)
-        elif compared is not None and compared_segmentations(slicer.mrmlScene) != _shown_of(compared):
+        elif compared is not None and not are_side_by_side(slicer.mrmlScene, _sides_of(compared)):
             self._show(compared)
 
     def _show(self, compared: Compared) -> None:
@@ -151,15 +152,12 @@ class CompareSection:
 
 
 def _sides_of(compared: Compared) -> list[Side]:
+    """Each with its errors, if there is a reference, else with the map of agreement."""
     sides = []
     for node in compared.pair:
-        reference = compared.reference
-        errors = None if reference is None else earlier_product(ERRORS, [node, reference])
-        sides.append(Side(node.GetName(), [node, *([errors] if errors is not None else [])]))
+        if compared.reference is None:
+            shown = earlier_product(AGREEMENT, compared.pair)
+        else:
+            shown = earlier_product(ERRORS, [node, compared.reference])
+        sides.append(Side(node.GetName(), [node, *([shown] if shown is not None else [])]))
     return sides
-
-
-def _shown_of(compared: Compared) -> list[Any]:
-    """What has views of its own when these are compared, in the scene's order."""
-    wanted = [node for side in _sides_of(compared) for node in side.segmentations]
-    return [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if node in wanted]

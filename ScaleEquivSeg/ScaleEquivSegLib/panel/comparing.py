@@ -93,10 +93,10 @@ class Comparing:
         return Request(comparison.title, content)
 
     def _comparisons(self) -> list[_Comparison]:
-        titles = [_("A"), _("B"), _("reference")]
+        titles = [_("A"), _("B"), _("ref.")]
         numbered = list(enumerate(self._compared.segmentations))
         return [
-            _Comparison(_("{one} with {other}").format(one=titles[n], other=titles[m]), (a, b), m == 2)
+            _Comparison(_("{one} / {other}").format(one=titles[n], other=titles[m]), (a, b), m == 2)
             for (n, a), (m, b) in combinations(numbered, 2)
         ]
 
@@ -110,7 +110,7 @@ class Comparing:
                 regions = reply["regions"]
                 found = [[region[key] for region in regions] for key in ("ml", "centre")]
                 keep_regions(node, RegionsFound(int(reply["figures"]["disagreement_regions"]), *found))
-        name = _("{a} compared with {b}").format(a=self._compared.pair[0].GetName(), b=self._compared.pair[1].GetName())
+        name = _("{a} / {b}: figures").format(a=self._compared.pair[0].GetName(), b=self._compared.pair[1].GetName())
         table = product("vtkMRMLTableNode", FIGURES, self._compared.segmentations, name)
         rows = [row for c, reply in zip(comparisons, replies, strict=True) for row in self._rows(c, reply["figures"])]
         fill_table(table, _titles(), rows)
@@ -154,7 +154,7 @@ def _agreement_labels(a: str, b: str) -> list[Label]:
 
 def _titles() -> list[str]:
     return [
-        *(_("Compared"), _("Class"), _("Dice"), _("HD95 (mm)")),
+        *(_("Pair"), _("Class"), _("Dice"), _("HD95 (mm)")),
         *(_("First (ml)"), _("Second (ml)"), _("Second - first (ml)")),
     ]
 

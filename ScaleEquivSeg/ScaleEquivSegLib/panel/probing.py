@@ -24,6 +24,8 @@ from .segmenting import written_volumes
 
 TABLE, CHART = "scale probe", "scale probe chart"
 """What is made of the volumes, as `mrml.products` knows it."""
+ROOM_PER_CURVE = 0.08
+"""Above the curves, for the legend."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +94,20 @@ class Probing:
     def finish(self, replies: Sequence[Reply]) -> str:
         """Make the table and the chart, or fill those that were made of the same case before."""
         sources = self._probed.nodes
-        name = _("{volume} scale probe").format(volume=self._probed.volumes[0].GetName())
+        volume = self._probed.volumes[0].GetName()
         columns = _columns(replies)
-        table = product("vtkMRMLTableNode", TABLE, sources, name)
+        table = product("vtkMRMLTableNode", TABLE, sources, _("{volume}: Dice by scale").format(volume=volume))
         scales = [at["scale"] for at in replies[0]["scales"]]
         titles = [_("Scale"), *(title for column in columns for title in column.by_class)]
         values = [scales, *(dices for column in columns for dices in column.by_class.values())]
         fill_table(table, titles, list(zip(*values, strict=True)))
-        chart = product("vtkMRMLPlotChartNode", CHART, sources, name)
+        chart = product("vtkMRMLPlotChartNode", CHART, sources, _("{volume}: scale probe").format(volume=volume))
         fill_chart(chart, table, titles[0], [column.curve for column in columns])
-        chart.SetTitle(name)
+        chart.SetTitle(chart.GetName())
         chart.SetTitleVisibility(True)
         chart.SetYAxisTitle(_("Dice, mean of all segments"))
         chart.SetYAxisRangeAuto(False)
-        chart.SetYAxisRange(0.0, 1.02)
+        chart.SetYAxisRange(0.0, 1.0 + ROOM_PER_CURVE * len(columns))
         self._show(chart)
         return _("Done.")
 
