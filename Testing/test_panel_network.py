@@ -23,6 +23,14 @@ def renamed(folder: Path, name: str, **changes: Any) -> Path:
     return folder / name
 
 
+def add_models(user: User, folder: Path | str) -> None:
+    """Press Add models… and choose a folder, or cancel by none."""
+    user.ui.modelsBox.collapsed = False
+    user.host.answer = str(folder)
+    user.ui.addModelsButton.click()
+    user.host.answer = True
+
+
 def may_be_chosen(user: User) -> list[bool]:
     model = user.ui.networkSelector.model()
     return [bool(model.flags(model.index(row, 0)) & qt.Qt.ItemIsEnabled) for row in range(3)]
@@ -59,50 +67,45 @@ def test_time_and_memory_are_said_where_they_were_measured(tmp_path: Path) -> No
 
 def test_a_folder_of_models_is_added_remembered_and_removed(user: User, tmp_path: Path) -> None:
     renamed(tmp_path, "mine")
-    user.host.answer = str(tmp_path)
-    user.ui.addModelsButton.click()
+    add_models(user, tmp_path)
     assert user.entries(user.ui.baselineModelSelector) == ["mine", "phantom-unet"]
     assert user.entries(user.ui.foldersSelector) == [str(tmp_path)]
     again = User(user.host)
     assert again.entries(again.ui.foldersSelector) == [str(tmp_path)]
     again.ui.baselineModelSelector.currentText = "mine"
+    again.ui.modelsBox.collapsed = False
     again.ui.removeModelsButton.click()
     assert again.entries(again.ui.baselineModelSelector) == ["phantom-unet"]
     assert again.ui.baselineModelSelector.currentText == "phantom-unet"
     assert not again.ui.removeModelsButton.enabled
     assert (tmp_path / "mine").is_dir()
-    user.host.answer = True
 
 
 def test_a_model_chosen_in_place_of_its_folder_is_found_too(user: User, tmp_path: Path) -> None:
-    user.host.answer = str(renamed(tmp_path, "mine"))
-    user.ui.addModelsButton.click()
+    add_models(user, renamed(tmp_path, "mine"))
     assert "mine" in user.entries(user.ui.baselineModelSelector)
     user.ui.removeModelsButton.click()
-    user.host.answer = True
 
 
 def test_a_folder_without_models_is_not_added_and_says_why(user: User, tmp_path: Path) -> None:
     user.host.dialogs.clear()
-    user.host.answer = str(tmp_path)
-    user.ui.addModelsButton.click()
+    add_models(user, tmp_path)
     assert f"There is no model in {tmp_path}." in user.host.dialogs[-1].text
-    user.host.answer = ""
-    user.ui.addModelsButton.click()  # and cancelled
+    add_models(user, "")
     assert user.entries(user.ui.foldersSelector) == []
-    user.host.answer = True
 
 
 def test_refused_models_are_listed_with_the_reason_also_when_there_is_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    (renamed(tmp_path, "bad<i>") / "weights.safetensors").unlink()
+    (renamed(tmp_path, "bad") / "weights.safetensors").unlink()
+    (tmp_path / "bad").rename(tmp_path / "bad & worse")
     monkeypatch.setattr("ScaleEquivSegLib.panel.models.bundled_models", lambda: tmp_path)
     user: User = request.getfixturevalue("user")
     assert user.status == "There is no model that can be used; see More models."
     assert not user.ui.modelsBox.collapsed
     assert not user.ui.refusedText.isHidden()
-    assert "bad<i>:" in user.ui.refusedText.toPlainText()
+    assert "bad & worse:" in user.ui.refusedText.toPlainText()
     assert "weights.safetensors" in user.ui.refusedText.toPlainText()
     user.load(QUICK, "phantom")
     user.host.process_events()
@@ -114,9 +117,7 @@ def test_where_nothing_was_refused_no_list_is_shown(user: User) -> None:
     assert user.ui.modelsBox.collapsed
 
 
-def test_a_scene_that_names_a_model_that_is_not_here_says_so_and_takes_the_default(
-    user: User, tmp_path: Path
-) -> None:
+def test_a_scene_that_names_a_model_that_is_not_here_says_so_and_takes_the_default(user: User, tmp_path: Path) -> None:
     assert user.ui.networkNote.isHidden()
     user.parameters.baselineModel = "gone"
     assert user.ui.networkNote.text == (
@@ -125,15 +126,13 @@ def test_a_scene_that_names_a_model_that_is_not_here_says_so_and_takes_the_defau
     assert not user.ui.networkNote.isHidden()
     assert user.ui.baselineModelSelector.currentText == "phantom-unet"
     renamed(tmp_path, "gone")
-    user.host.answer = str(tmp_path)
-    user.ui.addModelsButton.click()
+    add_models(user, tmp_path)
     assert user.ui.baselineModelSelector.currentText == "gone"
     assert user.ui.networkNote.isHidden()
     user.ui.removeModelsButton.click()
     assert not user.ui.networkNote.isHidden()
     user.host.clear_scene()
     assert user.ui.networkNote.isHidden()
-    user.host.answer = True
 
 
 def test_a_scene_that_names_a_task_that_is_not_here_says_so(user: User) -> None:

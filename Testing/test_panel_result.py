@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import slicer
 
-from panel_user import OBLIQUE, QUICK, User, labels_of, quick_labels
+from panel_user import OBLIQUE, User, labels_of, quick_labels
 from ScaleEquivSegLib.mrml.segmentations import reference_volume
 from ScaleEquivSegLib.phantom import PhantomSpec
 
