@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+import vtk
 
 from panel_user import OBLIQUE, User, labels_of, quick_labels
 from ScaleEquivSegLib.mrml.segmentations import reference_volume
@@ -35,6 +36,12 @@ def own_segmentation(name: str) -> Any:
     node.SetAttribute("ScaleEquivSeg.seconds", "old")
     node.SetAttribute("theirs", "kept")
     return node
+
+
+def tag(node: Any, segment: str, name: str) -> str:
+    found = vtk.reference("")
+    node.GetSegmentation().GetSegment(segment).GetTag(name, found)
+    return str(found)
 
 
 def segment_names(node: Any) -> list[str]:
@@ -73,7 +80,7 @@ def test_an_existing_segmentation_is_replaced_by_exactly_the_result_after_one_qu
         assert np.array_equal(labels_of(node, volume), quick_labels(array))
         assert node.GetTransformNodeID() == transform.GetID()
         assert reference_volume(node) is volume
-        assert "123037004" in node.GetSegmentation().GetSegment("Segment_1").GetTag("Segmentation.TerminologyEntry")[0:]
+        assert "123037004" in tag(node, "Segment_1", "TerminologyEntry")
         assert node.GetAttribute("ScaleEquivSeg.bundle").endswith(bundle)
         assert node.GetAttribute("ScaleEquivSeg.seconds") is None
         assert node.GetAttribute("theirs") == "kept"
