@@ -15,9 +15,7 @@ import slicer.util
 from panel_user import QUICK, QuickWorker, User
 from ScaleEquivSegLib.errors import MissingPackage, SegmentationError, UnsuitablePackage
 from ScaleEquivSegLib.panel import installation, segment_section
-from ScaleEquivSegLib.requirements import REQUIREMENTS
-
-TORCH, SAFETENSORS = REQUIREMENTS
+from ScaleEquivSegLib.requirements import REQUIREMENTS, package_problems
 
 
 @pytest.fixture
@@ -234,6 +232,14 @@ def test_one_question_says_what_is_missing_and_how_large_it_is(shelf: Shelf, qui
     quick.start()
     quick.wait()
     assert len(quick.host.dialogs) == 1
+
+
+def test_the_question_says_what_is_wrong_and_not_what_to_do_by_hand() -> None:
+    installed = {"torch": "2.9.1", "safetensors": None}
+    asked = installation.question(REQUIREMENTS, package_problems(installed.get))
+    assert "PyTorch 2.9.1 computes 3D convolutions under autocast many times slower" in asked
+    assert "The Python package safetensors is not installed." in asked
+    assert "pip" not in asked
 
 
 def test_slicer_5_12_installs_by_its_own_packaging(shelf: Shelf, quick: User) -> None:
