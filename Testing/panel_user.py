@@ -33,6 +33,7 @@ class QuickWorker:
         self.requests: list[dict[str, Any]] = []
         self.devices: list[dict[str, str]] = []
         self.answers = True
+        self._stops = 0
 
     @property
     def segmented(self) -> list[dict[str, Any]]:
@@ -42,10 +43,14 @@ class QuickWorker:
     def send(self, request: dict[str, Any]) -> None:
         self.requests.append(json.loads(json.dumps(request)))
         if self.answers:
-            qt.QTimer.singleShot(0, lambda: self._desk._on_message(self._answer(request)))
+            stops = self._stops
+            qt.QTimer.singleShot(0, lambda: self._reply(request) if self._stops == stops else None)
 
     def stop(self) -> None:
-        self.requests.append({"type": "stop"})
+        self._stops += 1
+
+    def _reply(self, request: dict[str, Any]) -> None:
+        self._desk._on_message(self._answer(request))
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         about = {"id": request["id"]}

@@ -20,7 +20,7 @@ def suggested(channels: Sequence[Channel], names: Sequence[str]) -> list[int | N
 def _channel_meant(channels: Sequence[Channel], name: str) -> int | None:
     """The channel of the most specific pattern that a name fits: `t1ce` fits `*t1*` too, and means T1ce."""
     strengths = [_strength(channel, name) for channel in channels]
-    best = max(strengths)
+    best = max(strengths, default=-1)
     return strengths.index(best) if best >= 0 and strengths.count(best) == 1 else None
 
 

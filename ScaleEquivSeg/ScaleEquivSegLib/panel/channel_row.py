@@ -28,6 +28,11 @@ class ChannelRow:
         layout.addWidget(self.selector)
         layout.addWidget(self.frames)
 
+    @property
+    def controls(self) -> list[Any]:
+        """What takes the keys, in this order; the selector itself does not, the combo box in it does."""
+        return [*self.selector.findChildren(qt.QComboBox), self.frames]
+
     def show(self, volume: Any) -> None:
         """Show what is chosen."""
         self.selector.setCurrentNode(volume)

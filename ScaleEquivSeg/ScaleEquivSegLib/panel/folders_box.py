@@ -21,6 +21,7 @@ class FoldersBox:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._ui = desk.ui
+        self._refused: list[str] = []
         self._ui.modelsBox.collapsed = not desk.models.refused  # what is wrong is to be seen
         self._ui.addModelsButton.connect("clicked(bool)", self._on_add)
         self._ui.removeModelsButton.connect("clicked(bool)", self._on_remove)
@@ -32,7 +33,9 @@ class FoldersBox:
         self._ui.foldersSelector.toolTip = escape(self._ui.foldersSelector.currentText) or _("No folder was added.")
         self._ui.foldersSelector.enabled = self._ui.removeModelsButton.enabled = bool(models.folders())
         refused = [f"<p><b>{escape(bad.folder.name)}:</b> {escape(bad.reason)}</p>" for bad in models.refused]
-        self._ui.refusedText.setHtml("".join([f"<p>{_('These models cannot be used:')}</p>", *refused]))
+        if refused != self._refused:  # else the place that the user has scrolled to would be lost
+            self._refused = refused
+            self._ui.refusedText.setHtml("".join([f"<p>{_('These models cannot be used:')}</p>", *refused]))
         self._ui.refusedText.setVisible(bool(refused))
 
     def _on_add(self, _checked: bool = False) -> None:

@@ -110,9 +110,9 @@ class InputSection:
         before = self._ui.taskSelector
         for row in self._rows:
             layout.addRow(row.label, row.field)
-            for widget in (row.selector, row.frames):
-                qt.QWidget.setTabOrder(before, widget)
-                before = widget
+            for control in row.controls:
+                qt.QWidget.setTabOrder(before, control)  # else made last, it would be reached last
+                before = control
 
     def _assign(self) -> None:
         """Give channels without a volume the only one that is meant by its name.

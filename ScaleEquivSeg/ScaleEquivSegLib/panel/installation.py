@@ -16,13 +16,18 @@ TORCH = "torch"
 DOWNLOADS = {TORCH: "200 MB, or up to 2.5 GB with an NVIDIA GPU", "safetensors": "1 MB"}
 
 
-def question(requirements: Sequence[Requirement], problems: Sequence[str]) -> str:
-    """What the user is asked before anything is installed."""
+def question(requirements: Sequence[Requirement], problems: Sequence[Exception]) -> str:
+    """What the user is asked before anything is installed; the problems are those with the requirements, in order."""
+    # What to do by hand is not for somebody who is offered to have it done.
+    causes = [
+        str(problem).removesuffix(each.how_to_install).rstrip(".:; ") + "."
+        for each, problem in zip(requirements, problems, strict=True)
+    ]
     parts = ", ".join(f"{each.title} ({_('about')} {DOWNLOADS[each.package]})" for each in requirements)
     return "\n\n".join(
         [
             _("Computing needs Python packages that are not here: {parts}.").format(parts=parts),
-            *problems,
+            *causes,
             _(
                 "They will be downloaded and installed into this Slicer; that can take several minutes. "
                 "Everything else keeps working without them. Install them now?"

@@ -70,6 +70,7 @@ class ScaleEquivSegParameterNode:
     # The latest results.
     equivariantResult: vtkMRMLSegmentationNode
     baselineResult: vtkMRMLSegmentationNode
+    show3D: bool = False
 
     # What is compared: the latest results, or what the user has chosen since.
     equivariantSegmentation: vtkMRMLSegmentationNode

@@ -31,11 +31,7 @@ class ResultSection:
             selector.enabled = not self._desk.running
         results = self._results()
         self._show_volumes(results)
-        nodes = list(results.values())
-        self._ui.show3DButton.enabled = bool(nodes)
-        was_blocked = self._ui.show3DButton.blockSignals(True)
-        self._ui.show3DButton.checked = bool(nodes) and all(map(_shown_in_3d, nodes))
-        self._ui.show3DButton.blockSignals(was_blocked)
+        self._ui.show3DButton.enabled = bool(results)
 
     def targets(self, bundles: Sequence[Bundle]) -> list[Target]:
         """Where the result of each network is to go."""
@@ -62,14 +58,14 @@ class ResultSection:
 
     def show(self, results: Sequence[Result]) -> None:
         """The results of a run are in the scene."""
-        parameters, in_3d = self._desk.parameters, self._ui.show3DButton.checked
+        parameters = self._desk.parameters
         with slicer.util.NodeModify(parameters.parameterNode):
             for result in results:
                 if result.bundle.is_baseline:
                     parameters.baselineResult = parameters.baselineSegmentation = result.node
                 else:
                     parameters.equivariantResult = parameters.equivariantSegmentation = result.node
-        show_closed_surfaces([result.node for result in results], in_3d)
+        show_closed_surfaces([result.node for result in results], parameters.show3D)
         self._desk.changed()
 
     def _results(self) -> dict[str, Any]:
@@ -95,9 +91,3 @@ class ResultSection:
 
     def _on_show_3d(self, visible: bool) -> None:
         show_closed_surfaces(list(self._results().values()), visible)
-
-
-def _shown_in_3d(node: Any) -> bool:
-    surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
-    shown = node.GetDisplayNode() is not None and node.GetDisplayNode().GetVisibility3D()
-    return bool(shown and node.GetSegmentation().ContainsRepresentation(surface))

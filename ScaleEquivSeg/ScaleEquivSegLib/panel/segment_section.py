@@ -120,7 +120,7 @@ class SegmentSection:
         if not missing:
             return True
         title = _("Install packages for computing")
-        if not slicer.util.confirmOkCancelDisplay(question(missing, list(map(str, package_problems()))), title):
+        if not slicer.util.confirmOkCancelDisplay(question(missing, package_problems()), title):
             names = ", ".join(requirement.title for requirement in missing)
             self._desk.tell(_("Not installed: {names}. Press Segment to be asked again.").format(names=names))
             return False

@@ -49,7 +49,10 @@ class Segmenting:
         settings: Mapping[str, Any],
         deliver: Callable[[Sequence[Result]], None],
     ) -> None:
-        self.nodes = [*volumes, *(target.output for target in targets if target.output is not None)]
+        self.nodes: Sequence[slicer.vtkMRMLNode] = [
+            *volumes,
+            *(target.output for target in targets if target.output is not None),
+        ]
         self._volumes = volumes
         self._region = region
         self._targets = targets
