@@ -39,8 +39,8 @@ def test_every_control_has_a_tooltip() -> None:
     kinds = ("QComboBox", "QPushButton", "QCheckBox", "QSpinBox", "qMRMLNodeComboBox", "QTextBrowser", "QTableWidget")
     widgets = [each for each in ElementTree.parse(UI).iter("widget") if each.get("class") in kinds]
     without = [each.get("name") for each in widgets if each.find("property[@name='toolTip']") is None]
-    # These two say why they cannot be pressed; models show their cards.
-    assert set(without) <= {"segmentButton", "sideBySideButton"}
+    # It says why it cannot be pressed; models show their cards.
+    assert set(without) <= {"segmentButton"}
     assert len(widgets) > 15
 
 

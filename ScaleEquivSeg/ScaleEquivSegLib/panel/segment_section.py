@@ -91,7 +91,7 @@ class SegmentSection:
     # Run
 
     def _on_segment(self, _checked: bool = False) -> None:
-        if self._ready() and not self._obstacle() and self._results.may_replace(self._networks.chosen):
+        if self.ready() and not self._obstacle() and self._results.may_replace(self._networks.chosen):
             targets = self._results.targets(self._networks.chosen)
             self._desk.run(
                 Segmenting(self._inputs.volumes, self._inputs.region, targets, self.settings, self._results.show)
@@ -114,7 +114,7 @@ class SegmentSection:
 
     # Installation
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
         """Whether all packages are here, now or after the user had them installed."""
         missing = unmet()
         if not missing:

@@ -12,14 +12,17 @@ from .job import Work
 
 
 class Starter:
-    """The label says why the button cannot be pressed, how far the job is, and what became of it."""
+    """The label says why the button cannot be pressed, how far the job is, and what became of it.
 
-    def __init__(self, desk: Desk, button: Any, label: Any, tip: str, work: Callable[[], Work]) -> None:
+    `work` gives what the job is about, None if there will be none.
+    """
+
+    def __init__(self, desk: Desk, button: Any, label: Any, work: Callable[[], Work | None]) -> None:
         self._desk = desk
         self._button = button
         self._label = label
         self._title = button.text
-        self._tip = tip
+        self._tip = button.toolTip
         self._work = work
         button.connect("clicked(bool)", self._on_clicked)
 
@@ -37,4 +40,6 @@ class Starter:
         if self._desk.running:
             self._desk.cancel()
         else:
-            self._desk.run(self._work(), self._label)
+            work = self._work()
+            if work is not None:
+                self._desk.run(work, self._label)
