@@ -102,6 +102,7 @@ class CompareSection:
                 number=number + 1, count=found.count, ml=found.ml[number]
             )
         self._ui.disagreementLabel.text = text
+        self._ui.disagreementLabel.setVisible(bool(text))
 
     def _on_previous(self, _checked: bool = False) -> None:
         self._go(-1)

@@ -35,6 +35,7 @@ class Starter:
         self._button.toolTip = _("Stop. Nothing is kept of it.") if cancels else obstacle or self._tip
         if not cancels:
             self._label.text = " ".join(text for text in (self._desk.outcome if mine else "", obstacle) if text)
+        self._label.setVisible(cancels or bool(self._label.text))
 
     def _on_clicked(self, _checked: bool = False) -> None:
         if self._desk.running:
