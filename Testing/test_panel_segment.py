@@ -228,6 +228,7 @@ def test_one_question_says_what_is_missing_and_how_large_it_is(shelf: Shelf, qui
         assert said in question.text
     assert quick.status == "Done."
     assert shelf.done == [("pip_install", ["safetensors>=0.4.3"]), ("installTorch", ">=2.1.2,!=2.9.*")]
+    assert worker_of(quick).stops == 1  # one that runs already knows nothing of what was installed
     assert len(quick.results) == 1
     quick.start()
     quick.wait()

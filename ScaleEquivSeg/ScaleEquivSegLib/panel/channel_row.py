@@ -25,7 +25,7 @@ class ChannelRow:
         self.field = qt.QWidget()
         layout = qt.QHBoxLayout(self.field)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.selector)
+        layout.addWidget(self.selector, 1)
         layout.addWidget(self.frames)
 
     @property
