@@ -67,6 +67,7 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.panel is not None:  # None if setup failed: that error is the one to see
             self.panel.stop(_("The module was closed."))
             self.panel.bind(None)
+            self.panel.close()
 
     def enter(self):
         # Bound until the scene closes, also while another module is open: a run may end there.

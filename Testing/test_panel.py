@@ -17,7 +17,7 @@ import slicerhost
 from panel_user import OBLIQUE, QUICK, SECONDS_AT_MOST, SLOW, User, labels_of
 from ScaleEquivSegLib.bundles import bundled_models
 from ScaleEquivSegLib.cli import main as command_line
-from ScaleEquivSegLib.mrml.side_by_side import SIDE_BY_SIDE_VIEWS
+from ScaleEquivSegLib.mrml.layouts import COMPARED_VIEWS
 from ScaleEquivSegLib.panel import worker_process
 from ScaleEquivSegLib.panel.job import time_left
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
@@ -117,7 +117,7 @@ def test_side_by_side_shows_one_network_in_each_view(user: User) -> None:
     user.wait()
     user.ui.sideBySideButton.click()
     user.host.raise_exceptions()
-    views = [slicer.app.layoutManager().sliceWidget(tag).mrmlSliceNode() for tag in SIDE_BY_SIDE_VIEWS]
+    views = [slicer.app.layoutManager().sliceWidget(tag).mrmlSliceNode() for tag in COMPARED_VIEWS]
     assert [view.GetLayoutLabel() for view in views] == ["Equivariant", "Baseline"]
     for node, shown in zip(user.results, ([True, False], [False, True]), strict=True):
         assert [bool(node.GetDisplayNode().IsDisplayableInView(view.GetID())) for view in views] == shown

@@ -26,6 +26,8 @@ class Desk:
         self.models = Models()
         self.outcome = ""
         """What became of the last job."""
+        self.label: Any = None
+        """Where a section shows what the last job does or did; None if it was one of the section Segment."""
         self._on_change = on_change
         self._job: Job | None = None
         self._asked: dict[str, Callable[[Message], None]] = {}
@@ -50,6 +52,10 @@ class Desk:
 
     def tell(self, outcome: str) -> None:
         """Say in the status line and in the log what became of what the user asked for."""
+        self.label = None
+        self._conclude(outcome)
+
+    def _conclude(self, outcome: str) -> None:
         self.outcome = outcome
         self.log(outcome)
         self.changed()
@@ -61,10 +67,11 @@ class Desk:
         """Whether a job runs; there is never more than one."""
         return self._job is not None
 
-    def run(self, work: Work) -> None:
-        """Start a job."""
+    def run(self, work: Work, label: Any = None) -> None:
+        """Start a job; a label shows what the status line does."""
         assert self._job is None
         self.outcome = ""
+        self.label = label
         self._job = Job(work, self.worker.send, self._on_progress, self._on_end)
         self.ui.progressBar.value = 0
         self.ui.progressBar.show()
@@ -76,7 +83,7 @@ class Desk:
         if self._job is not None:
             job = self._job
             job.cancel()
-            self.ui.statusLabel.text = _("Cancelling…")
+            self._say(_("Cancelling…"))
             qt.QTimer.singleShot(CANCEL_PATIENCE_MS, lambda: self._insist_on_cancel(job))
 
     def _insist_on_cancel(self, job: Job) -> None:
@@ -119,9 +126,14 @@ class Desk:
 
     def _on_progress(self, phase: str, fraction: float) -> None:
         self.ui.progressBar.value = round(100 * fraction)
-        self.ui.statusLabel.text = phase
+        self._say(phase)
+
+    def _say(self, text: str) -> None:
+        self.ui.statusLabel.text = text
+        if self.label is not None:
+            self.label.text = text
 
     def _on_end(self, status: str) -> None:
         self._job = None
         self.ui.progressBar.hide()
-        self.tell(status)
+        self._conclude(status)

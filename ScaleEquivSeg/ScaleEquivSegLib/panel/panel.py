@@ -11,6 +11,7 @@ from .desk import Desk
 from .folders_box import FoldersBox
 from .input_section import InputSection
 from .network_section import NetworkSection
+from .probe_section import ProbeSection
 from .result_section import ResultSection
 from .segment_section import SegmentSection
 
@@ -22,7 +23,9 @@ class Panel:
         self.desk = Desk(ui, self.refresh)
         inputs, networks, results = InputSection(self.desk), NetworkSection(self.desk), ResultSection(self.desk)
         segment = SegmentSection(self.desk, inputs, networks, results)
-        self._sections = (inputs, networks, FoldersBox(self.desk), segment, results, CompareSection(self.desk))
+        folders, probe = FoldersBox(self.desk), ProbeSection(self.desk, inputs, networks, segment)
+        self._compare = CompareSection(self.desk)
+        self._sections = (inputs, networks, folders, segment, results, self._compare, probe)
         self._gui_tag: Any = None
         self.refresh()
 
@@ -58,3 +61,7 @@ class Panel:
     def forget_node(self, node: Any) -> None:
         """A node leaves the scene."""
         self.desk.forget_node(node)
+
+    def close(self) -> None:
+        """The panel goes; the scene stays."""
+        self._compare.close()

@@ -7,10 +7,8 @@ from typing import Annotated
 
 from slicer import (
     vtkMRMLMarkupsROINode,
-    vtkMRMLPlotChartNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
-    vtkMRMLTableNode,
 )
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -78,11 +76,7 @@ class ScaleEquivSegParameterNode:
     equivariantSegmentation: vtkMRMLSegmentationNode
     baselineSegmentation: vtkMRMLSegmentationNode
     reference: vtkMRMLSegmentationNode
-    disagreement: vtkMRMLSegmentationNode
-    metricsTable: vtkMRMLTableNode
 
     probeFrom: Annotated[float, WithinRange(0.25, 1.0)] = 0.5
     probeTo: Annotated[float, WithinRange(1.0, 4.0)] = 2.0
     probeSteps: Annotated[int, WithinRange(2, 15)] = 5
-    probeTable: vtkMRMLTableNode
-    probeChart: vtkMRMLPlotChartNode
