@@ -18,6 +18,7 @@ from ..scaling import geometric_scales
 from .desk import Desk
 from .input_section import InputSection
 from .network_section import NetworkSection
+from .packages import Packages
 from .probing import CHART, TABLE, Probed, Probing
 from .segment_section import SegmentSection
 from .starter import Starter
@@ -26,14 +27,22 @@ from .starter import Starter
 class ProbeSection:
     """Runs what is chosen in Input and Network as Segment would, at several scales."""
 
-    def __init__(self, desk: Desk, inputs: InputSection, networks: NetworkSection, segment: SegmentSection) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        inputs: InputSection,
+        networks: NetworkSection,
+        segment: SegmentSection,
+        packages: Packages,
+    ) -> None:
         self._desk = desk
         self._ui = desk.ui
         self._inputs = inputs
         self._networks = networks
         self._segment = segment
+        self._packages = packages
         tip = _("Segment the volume at several scales and compare with what is found in it as it is.")
-        self._starter = Starter(desk, self._ui.probeButton, self._ui.probeStatusLabel, tip, self._probing)
+        self._starter = Starter(desk, self._ui.probeButton, self._ui.probeStatusLabel, tip, self._probing, self._ready)
         self._ui.showPlotButton.connect("clicked(bool)", self._on_show_plot)
         self._ui.exportTableButton.connect("clicked(bool)", self._on_export)
 
@@ -53,9 +62,15 @@ class ProbeSection:
         """Why the scales cannot be probed, empty if they can."""
         if self._desk.parameters is None:
             return _("The scene is being closed.")
+        if self._packages.installing:
+            return _("Packages are being installed.")
         if not self._networks.chosen:
             return _("No model for this task and network.")
         return self._inputs.obstacle()
+
+    def _ready(self) -> bool:
+        """Whether it can run, also after an installation, during which anything may have happened."""
+        return self._packages.ready() and not self._obstacle()
 
     def _probed(self) -> Probed | None:
         """What is chosen, None if something is missing."""

@@ -14,13 +14,22 @@ from .job import Work
 class Starter:
     """The label says why the button cannot be pressed, how far the job is, and what became of it."""
 
-    def __init__(self, desk: Desk, button: Any, label: Any, tip: str, work: Callable[[], Work]) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        button: Any,
+        label: Any,
+        tip: str,
+        work: Callable[[], Work],
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._desk = desk
         self._button = button
         self._label = label
         self._title = button.text
         self._tip = tip
         self._work = work
+        self._ready = ready
         button.connect("clicked(bool)", self._on_clicked)
 
     def refresh(self, obstacle: str) -> None:
@@ -36,5 +45,5 @@ class Starter:
     def _on_clicked(self, _checked: bool = False) -> None:
         if self._desk.running:
             self._desk.cancel()
-        else:
+        elif self._ready():
             self._desk.run(self._work(), self._label)
