@@ -33,7 +33,7 @@ class QuickWorker:
         self.requests: list[dict[str, Any]] = []
         self.devices: list[dict[str, str]] = []
         self.answers = True
-        self._stops = 0
+        self.stops = 0
 
     @property
     def segmented(self) -> list[dict[str, Any]]:
@@ -43,11 +43,11 @@ class QuickWorker:
     def send(self, request: dict[str, Any]) -> None:
         self.requests.append(json.loads(json.dumps(request)))
         if self.answers:
-            stops = self._stops
-            qt.QTimer.singleShot(0, lambda: self._reply(request) if self._stops == stops else None)
+            stops = self.stops
+            qt.QTimer.singleShot(0, lambda: self._reply(request) if self.stops == stops else None)
 
     def stop(self) -> None:
-        self._stops += 1
+        self.stops += 1
 
     def _reply(self, request: dict[str, Any]) -> None:
         self._desk._on_message(self._answer(request))

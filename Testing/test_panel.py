@@ -136,6 +136,24 @@ def test_show_3d_makes_surfaces_and_hides_them_again(user: User) -> None:
     user.host.raise_exceptions()
 
 
+def test_in_a_region_the_result_is_that_of_the_whole_volume_and_outside_there_is_none(user: User) -> None:
+    volume = user.load(QUICK)
+    user.choose(volume)
+    user.start()
+    user.wait()
+    region = user.ui.regionSelector.addNode()
+    corner, side = np.array(region.GetCenter()), np.array(region.GetSize())
+    region.SetCenter(*(corner - side / 4))
+    region.SetSize(*(side / 2))
+    user.start()
+    user.wait()
+    whole, confined = (labels_of(node, volume) for node in user.results)
+    inside = np.zeros(whole.shape, bool)
+    inside[:16, :16, :16] = True  # the grid is upright, and the region its lower half along each axis
+    assert np.array_equal(confined, np.where(inside, whole, 0))
+    assert confined.any()
+
+
 def test_a_killed_worker_is_reported_and_the_panel_works_again(user: User) -> None:
     volume = user.load(SLOW)
     user.choose(volume, "Equivariant")

@@ -14,8 +14,8 @@ import slicer.util
 
 from panel_user import QUICK, QuickWorker, User
 from ScaleEquivSegLib.errors import MissingPackage, SegmentationError, UnsuitablePackage
-from ScaleEquivSegLib.panel import installation, segment_section
-from ScaleEquivSegLib.requirements import REQUIREMENTS, package_problems
+from ScaleEquivSegLib.panel import installation, packages, segment_section
+from ScaleEquivSegLib.requirements import REQUIREMENTS, Requirement, package_problems
 
 
 @pytest.fixture
@@ -155,14 +155,16 @@ class Shelf:
             "safetensors": MissingPackage("The Python package safetensors is not installed."),
         }
         self.done: list[Any] = []
-        monkeypatch.setattr(segment_section, "package_problems", lambda: list(self.problems.values()))
-        monkeypatch.setattr(
-            segment_section, "unmet", lambda: [each for each in REQUIREMENTS if each.package in self.problems]
-        )
+        monkeypatch.setattr(packages, "package_problems", lambda: list(self.problems.values()))
+        for module in (packages, segment_section):
+            monkeypatch.setattr(module, "unmet", self.unmet)
         monkeypatch.setattr(installation, "check_packages", self.check)
         monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
         monkeypatch.setitem(sys.modules, "slicer.packaging", None)
         monkeypatch.setattr(slicer.util, "pip_install", self.pip_install)
+
+    def unmet(self) -> list[Requirement]:
+        return [each for each in REQUIREMENTS if each.package in self.problems]
 
     def check(self) -> None:
         for problem in self.problems.values():
@@ -228,6 +230,7 @@ def test_one_question_says_what_is_missing_and_how_large_it_is(shelf: Shelf, qui
         assert said in question.text
     assert quick.status == "Done."
     assert shelf.done == [("pip_install", ["safetensors>=0.4.3"]), ("installTorch", ">=2.1.2,!=2.9.*")]
+    assert worker_of(quick).stops == 1  # one that runs already knows nothing of what was installed
     assert len(quick.results) == 1
     quick.start()
     quick.wait()
@@ -254,7 +257,7 @@ def test_slicer_5_12_installs_by_its_own_packaging(shelf: Shelf, quick: User) ->
 def test_who_declines_is_told_so_and_asked_again_at_the_next_press(shelf: Shelf, quick: User) -> None:
     quick.host.answer = False
     quick.ui.segmentButton.click()
-    assert quick.status == "Not installed: PyTorch, safetensors. Press Segment to be asked again."
+    assert quick.status == "Not installed: PyTorch, safetensors. Press the button to be asked again."
     assert shelf.done == []
     assert quick.ui.segmentButton.enabled
     quick.ui.segmentButton.click()
@@ -316,6 +319,14 @@ def test_a_version_that_will_still_not_do_after_the_installation_is_reported(she
     quick.ui.segmentButton.click()
     assert quick.status == "PyTorch is 2.9 as before."
     assert not quick.running
+
+
+def test_the_scale_probe_asks_for_packages_too(shelf: Shelf, quick: User) -> None:
+    quick.host.answer = False
+    quick.ui.probeButton.click()
+    assert [dialog.kind for dialog in quick.host.dialogs] == ["question"]
+    assert worker_of(quick).requests == []
+    quick.host.answer = True
 
 
 def test_segment_cannot_be_pressed_while_packages_are_installed(shelf: Shelf, quick: User) -> None:

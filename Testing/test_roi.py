@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from random_grids import geometries, rotation
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
+from ScaleEquivSegLib.cli import main
 from ScaleEquivSegLib.errors import BadRegion
 from ScaleEquivSegLib.inference import Mirror, WorkingImage, score_planes, slices
 from ScaleEquivSegLib.networks.sweep import Part, reach_of, whole
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+from ScaleEquivSegLib.provenance import read_provenance
 from ScaleEquivSegLib.roi import Box, read_roi
 from ScaleEquivSegLib.segmentation import Model, Settings, load_model, segment
-from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry
+from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, read_volume
 from training.fields import field
 from untrained import UNETS, untrained
 
@@ -210,6 +212,27 @@ def test_a_network_that_sees_all_at_once_labels_a_box_too() -> None:
     part = slices(bounds)[::-1]
     assert np.array_equal(found[part], everywhere[part] * inside)
     assert found.sum() == (everywhere[part] * inside).sum()
+
+
+# The command line
+
+
+def test_the_command_line_takes_a_file_of_slicer_and_says_so_in_the_result(tmp_path: Path) -> None:
+    assert main(["phantom", str(tmp_path), "--size", "24", "24", "24", "--seed", "2"]) == 0
+    (image,) = (tmp_path / "images").iterdir()
+    path = slicer_file(tmp_path / "roi.mrk.json", box(4, (1, 2, 3), (12, 14, 16)), 0)
+    command = ["segment", str(image), "-o", str(tmp_path / "out" / f"{image.stem}.seg.nrrd"), "--device", "cpu"]
+    command += ["--bundle", "phantom-unet"]
+    assert main([*command, "--roi", str(path)]) == 0
+    (output,) = (tmp_path / "out").iterdir()
+    roi = Box.from_values(json.loads(read_provenance(output)["roi"]))
+    assert roi == read_roi(path)
+    whole_run = segment([read_volume(image)], load_model(read_bundle(bundled_models() / "phantom-unet")), roi=roi)
+    assert np.array_equal(read_volume(output).array, whole_run.labels.array)
+    assert main([*command, "--overwrite", "--roi", str(image)]) == 14
+    cases = ["segment", "--cases", str(tmp_path / "images"), "-o", str(tmp_path / "out"), "--bundle", "phantom-unet"]
+    assert main([*cases, "--roi", str(path)]) == 14
+    assert main(cases) == 7  # what was labelled in a box only is no finished case
 
 
 # Files

@@ -134,7 +134,9 @@ def surface_distances(
     if not occupied.any():
         return np.empty(0), np.empty(0)
     box = _box_around(occupied)
+    check()
     of_a, of_b = (_surface(np.pad(mask[box], 1)) for mask in (a, b))
+    check()
     return _distance_to(of_b, spacing, check)[of_a], _distance_to(of_a, spacing, check)[of_b]
 
 

@@ -25,7 +25,7 @@ class ChannelRow:
         self.field = qt.QWidget()
         layout = qt.QHBoxLayout(self.field)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.selector)
+        layout.addWidget(self.selector, 1)
         layout.addWidget(self.frames)
 
     @property
@@ -34,8 +34,10 @@ class ChannelRow:
         return [*self.selector.findChildren(qt.QComboBox), self.frames]
 
     def show(self, volume: Any) -> None:
-        """Show what is chosen."""
+        """Show what is chosen; nobody hears of it, as the selector shows none for what it does not offer."""
+        was_blocked = self.selector.blockSignals(True)
         self.selector.setCurrentNode(volume)
+        self.selector.blockSignals(was_blocked)
         browser = browser_of(volume)
         self.frames.setVisible(browser is not None)
         if browser is not None:

@@ -11,6 +11,7 @@ from .desk import Desk
 from .folders_box import FoldersBox
 from .input_section import InputSection
 from .network_section import NetworkSection
+from .packages import Packages
 from .probe_section import ProbeSection
 from .result_section import ResultSection
 from .segment_section import SegmentSection
@@ -22,8 +23,9 @@ class Panel:
     def __init__(self, ui: Any) -> None:
         self.desk = Desk(ui, self.refresh)
         inputs, networks, results = InputSection(self.desk), NetworkSection(self.desk), ResultSection(self.desk)
-        segment = SegmentSection(self.desk, inputs, networks, results)
-        folders, probe = FoldersBox(self.desk), ProbeSection(self.desk, inputs, networks, segment)
+        packages = Packages(self.desk)
+        segment = SegmentSection(self.desk, inputs, networks, results, packages)
+        folders, probe = FoldersBox(self.desk), ProbeSection(self.desk, inputs, networks, segment, packages)
         self._compare = CompareSection(self.desk)
         self._sections = (inputs, networks, folders, segment, results, self._compare, probe)
         self._gui_tag: Any = None

@@ -18,6 +18,7 @@ from ..scaling import geometric_scales
 from .desk import Desk
 from .input_section import InputSection
 from .network_section import NetworkSection
+from .packages import Packages
 from .probing import CHART, TABLE, Probed, Probing
 from .segment_section import SegmentSection
 from .starter import Starter
@@ -26,12 +27,20 @@ from .starter import Starter
 class ProbeSection:
     """Runs what is chosen in Input and Network as Segment would, at several scales."""
 
-    def __init__(self, desk: Desk, inputs: InputSection, networks: NetworkSection, segment: SegmentSection) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        inputs: InputSection,
+        networks: NetworkSection,
+        segment: SegmentSection,
+        packages: Packages,
+    ) -> None:
         self._desk = desk
         self._ui = desk.ui
         self._inputs = inputs
         self._networks = networks
         self._segment = segment
+        self._packages = packages
         self._starter = Starter(desk, self._ui.probeButton, self._ui.probeStatusLabel, self._probing)
         self._tips = [(button, button.toolTip) for button in (self._ui.showPlotButton, self._ui.exportTableButton)]
         self._ui.showPlotButton.connect("clicked(bool)", self._on_show_plot)
@@ -51,6 +60,8 @@ class ProbeSection:
         """Why the scales cannot be probed, empty if they can."""
         if self._desk.parameters is None:
             return _("The scene is being closed.")
+        if self._packages.installing:
+            return _("Packages are being installed.")
         if not self._networks.chosen:
             return _("No model for this task and network.")
         return self._inputs.obstacle()
@@ -64,7 +75,7 @@ class ProbeSection:
         return None if probed is None else earlier_product(kind, probed.nodes)
 
     def _probing(self) -> Probing | None:
-        ready = self._segment.ready()  # first: installing takes long, and much can change meanwhile
+        ready = self._packages.ready()  # first: installing takes long, and much can change meanwhile
         probed, parameters = self._probed(), self._desk.parameters
         if not ready or probed is None:
             return None

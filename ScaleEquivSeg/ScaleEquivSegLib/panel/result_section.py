@@ -22,7 +22,9 @@ class ResultSection:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._ui = desk.ui
-        self._ui.volumesTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        header = self._ui.volumesTable.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.Stretch)
+        header.setMinimumSectionSize(header.fontMetrics().boundingRect(_("Equivariant")).width() + 12)
         self._ui.show3DButton.connect("toggled(bool)", self._on_show_3d)
 
     def refresh(self) -> None:

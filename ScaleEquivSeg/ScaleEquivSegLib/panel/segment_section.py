@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import slicer
 from slicer.i18n import tr as _
 
-from ..errors import SegmentationError
-from ..requirements import package_problems, unmet
+from ..requirements import unmet
 from .desk import Desk
 from .input_section import InputSection
-from .installation import install, question
 from .network_section import NetworkSection
+from .packages import Packages
 from .result_section import ResultSection
 from .segmenting import Segmenting
 from .showing import show_choices
@@ -22,13 +20,20 @@ from .worker_process import Message
 class SegmentSection:
     """Segment can be pressed when it can run; the status line says why it cannot, or what became of the last run."""
 
-    def __init__(self, desk: Desk, inputs: InputSection, networks: NetworkSection, results: ResultSection) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        inputs: InputSection,
+        networks: NetworkSection,
+        results: ResultSection,
+        packages: Packages,
+    ) -> None:
         self._desk = desk
         self._ui = desk.ui
         self._inputs = inputs
         self._networks = networks
         self._results = results
-        self._installing = False
+        self._packages = packages
         self._devices = {"auto": _("Auto"), "cpu": _("CPU")}
         self._ui.progressBar.hide()
         self._ui.deviceSelector.connect("currentIndexChanged(int)", self._on_device)
@@ -45,14 +50,14 @@ class SegmentSection:
         if self._desk.parameters is None:
             return
         self._show_devices()
-        if not running and not self._installing:
+        if not running and not self._packages.installing:
             self._ui.statusLabel.text = " ".join(text for text in (self._desk.outcome, obstacle) if text)
 
     def _obstacle(self) -> str:
         """Why Segment cannot be pressed, empty if it can."""
         if self._desk.parameters is None:
             return _("The scene is being closed.")
-        if self._installing:
+        if self._packages.installing:
             return _("Packages are being installed.")
         if not self._desk.models.bundles:
             return _("There is no model that can be used; see More models.")
@@ -91,7 +96,7 @@ class SegmentSection:
     # Run
 
     def _on_segment(self, _checked: bool = False) -> None:
-        if self.ready() and not self._obstacle() and self._results.may_replace(self._networks.chosen):
+        if self._packages.ready() and not self._obstacle() and self._results.may_replace(self._networks.chosen):
             targets = self._results.targets(self._networks.chosen)
             self._desk.run(
                 Segmenting(self._inputs.volumes, self._inputs.region, targets, self.settings, self._results.show)
@@ -111,36 +116,3 @@ class SegmentSection:
 
     def _on_cancel(self, _checked: bool = False) -> None:
         self._desk.cancel()
-
-    # Installation
-
-    def ready(self) -> bool:
-        """Whether all packages are here, now or after the user had them installed."""
-        missing = unmet()
-        if not missing:
-            return True
-        title = _("Install packages for computing")
-        if not slicer.util.confirmOkCancelDisplay(question(missing, package_problems()), title):
-            names = ", ".join(requirement.title for requirement in missing)
-            self._desk.tell(_("Not installed: {names}. Press Segment to be asked again.").format(names=names))
-            return False
-        self._installing = True
-        self._ui.progressBar.setRange(0, 0)  # busy, as nobody knows how long
-        self._ui.progressBar.show()
-        self._desk.changed()
-        try:
-            install(missing, self._say_now)
-        except SegmentationError as error:
-            self._desk.tell(str(error))
-            return False
-        finally:
-            self._installing = False
-            self._ui.progressBar.setRange(0, 100)
-            self._ui.progressBar.hide()
-            self._desk.stop("")  # a worker from before knows nothing of what was installed
-            self._desk.changed()
-        return True
-
-    def _say_now(self, text: str) -> None:
-        self._ui.statusLabel.text = text
-        slicer.app.processEvents()
