@@ -17,7 +17,6 @@ import slicerhost
 from panel_user import OBLIQUE, QUICK, SECONDS_AT_MOST, SLOW, User, labels_of
 from ScaleEquivSegLib.bundles import bundled_models
 from ScaleEquivSegLib.cli import main as command_line
-from ScaleEquivSegLib.mrml.layouts import COMPARED_VIEWS
 from ScaleEquivSegLib.panel import worker_process
 from ScaleEquivSegLib.panel.job import time_left
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
@@ -109,18 +108,6 @@ def test_a_second_run_overwrites_nothing_and_needs_no_new_worker(user: User) -> 
     user.wait()
     assert len(user.results) == 2
     assert user.worker_pid == pid
-
-
-def test_side_by_side_shows_one_network_in_each_view(user: User) -> None:
-    user.choose(user.load(QUICK), "Both")
-    user.start()
-    user.wait()
-    user.ui.sideBySideButton.click()
-    user.host.raise_exceptions()
-    views = [slicer.app.layoutManager().sliceWidget(tag).mrmlSliceNode() for tag in COMPARED_VIEWS]
-    assert [view.GetLayoutLabel() for view in views] == ["Equivariant", "Baseline"]
-    for node, shown in zip(user.results, ([True, False], [False, True]), strict=True):
-        assert [bool(node.GetDisplayNode().IsDisplayableInView(view.GetID())) for view in views] == shown
 
 
 def test_show_3d_makes_surfaces_and_hides_them_again(user: User) -> None:
@@ -259,7 +246,7 @@ def test_results_of_different_volumes_are_not_compared(user: User) -> None:
         user.start()
         user.wait()
     assert not user.ui.sideBySideButton.enabled
-    assert user.ui.sideBySideButton.toolTip == "Segment one volume with both networks first."
+    assert user.ui.sideBySideButton.toolTip == "These segmentations belong to different volumes."
 
 
 def test_a_result_made_while_3d_is_shown_is_shown_in_3d(user: User) -> None:
