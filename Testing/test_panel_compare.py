@@ -402,6 +402,16 @@ def test_next_takes_every_slice_view_to_the_regions_largest_first(user: Comparer
     assert centre_of_views()[0] == pytest.approx(world)
 
 
+def test_a_region_that_a_new_comparison_does_not_find_is_left(user: Comparer) -> None:
+    one, two = user.pair()
+    user.compare()
+    user.ui.nextRegionButton.click()
+    two.GetSegmentation().DeepCopy(one.GetSegmentation())
+    user.compare()
+    assert user.ui.disagreementLabel.text == "Regions of disagreement: 0"
+    assert not user.ui.previousRegionButton.enabled
+
+
 def test_segmentations_that_agree_have_no_region_to_go_to(user: Comparer) -> None:
     one, two = (user.segmentation(name, slice(1, 5), slice(2, 6)) for name in ("one", "two"))
     user.choose_pair(one, two)

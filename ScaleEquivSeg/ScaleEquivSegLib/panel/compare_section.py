@@ -86,11 +86,11 @@ class CompareSection:
 
     def _show_region_line(self) -> None:
         node = self._agreement()
-        if node is None or self._region[0] != node.GetID():
-            self._region = ("" if node is None else node.GetID(), -1)
-        number = self._region[1]
         found = None if node is None else kept_regions(node)
         listed = 0 if found is None else len(found.ml)
+        if node is None or self._region[0] != node.GetID() or self._region[1] >= listed:
+            self._region = ("" if node is None else node.GetID(), -1)
+        number = self._region[1]
         self._ui.previousRegionButton.enabled = number > 0
         self._ui.nextRegionButton.enabled = number + 1 < listed
         if found is None:
