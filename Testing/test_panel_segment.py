@@ -136,7 +136,7 @@ def test_progress_is_shown_in_percent_with_phase_and_time_left(quick: User) -> N
     job = quick.widget.panel.desk._job
     told = {"type": "progress", "id": job.id, "phase": "Segmenting", "fraction": 0.42, "remaining_s": 12.0}
     job.receive(told)
-    assert quick.status == "phantom-unet: Segmenting, about 12 s left"
+    assert quick.status == "phantom-unet: Segmenting, about 12 s left (42 %)"
     assert quick.ui.progressBar.value == 42
     assert quick.ui.progressBar.text == "42%"
     quick.widget.panel.stop("")
