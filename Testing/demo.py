@@ -58,7 +58,8 @@ def main(folder: Path) -> None:
         if name == PROBED:
             _probe(widget, folder)
     host.grab(widget, folder / "panel.png", width=400)
-    slicer.util.saveScene(str(folder / "scene.mrb"))
+    if not slicer.util.saveScene(str(folder / "scene.mrb")):
+        raise SystemExit("The scene could not be saved.")
     host.close()
     _report(rows, folder / "dice.csv")
     print(f"In {folder}/: {', '.join(sorted(path.name for path in folder.iterdir()))}")

@@ -240,6 +240,11 @@ def test_the_chart_is_shown_below_the_slices_and_the_former_layout_comes_back(us
     assert user.layout == PLOT_LAYOUT
     slicer.app.layoutManager().setLayout(RED_ALONE)
     assert not user.ui.showPlotButton.checked
+    user.ui.showPlotButton.click()
+    user.host.clear_scene()
+    user.ui.showPlotButton.click()
+    assert user.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+    assert not user.ui.showPlotButton.enabled
 
 
 def test_plot_and_side_by_side_lead_back_to_the_layout_of_the_user(user: Prober) -> None:

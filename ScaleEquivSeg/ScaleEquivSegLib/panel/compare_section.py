@@ -27,8 +27,8 @@ class CompareSection:
         """The map of agreement whose regions are looked at, and which of them."""
         self._arranging = False
         self._ui.figuresTable.verticalHeader().hide()
-        tip = _("Measure how far the two agree, and mark where they differ.")
-        self._starter = Starter(desk, self._ui.compareButton, self._ui.compareStatusLabel, tip, self._comparing)
+        self._starter = Starter(desk, self._ui.compareButton, self._ui.compareStatusLabel, self._comparing)
+        self._side_by_side_tip = self._ui.sideBySideButton.toolTip
         self._ui.previousRegionButton.connect("clicked(bool)", self._on_previous)
         self._ui.nextRegionButton.connect("clicked(bool)", self._on_next)
         self._ui.sideBySideButton.connect("clicked(bool)", self._on_side_by_side)
@@ -67,10 +67,9 @@ class CompareSection:
             return None, _("These segmentations belong to different volumes.")
         return Compared(volumes[0], pair, parameters.reference), ""
 
-    def _comparing(self) -> Comparing:
-        compared, obstacle = self._compared()
-        assert compared is not None, obstacle
-        return Comparing(compared)
+    def _comparing(self) -> Comparing | None:
+        compared, _obstacle = self._compared()
+        return None if compared is None else Comparing(compared)
 
     def _show_figures(self, compared: Compared | None) -> None:
         table = None if compared is None else earlier_product(FIGURES, compared.segmentations)
@@ -103,6 +102,7 @@ class CompareSection:
                 number=number + 1, count=found.count, ml=found.ml[number]
             )
         self._ui.disagreementLabel.text = text
+        self._ui.disagreementLabel.setVisible(bool(text))
 
     def _on_previous(self, _checked: bool = False) -> None:
         self._go(-1)
@@ -126,7 +126,7 @@ class CompareSection:
         button = self._ui.sideBySideButton
         button.checked = shown
         button.enabled = shown or compared is not None
-        button.toolTip = obstacle or _("Show A on the left and B on the right, in linked views and in 3D.")
+        button.toolTip = obstacle or self._side_by_side_tip
         if not shown:
             end_side_by_side(slicer.mrmlScene)
         elif compared is not None and not are_side_by_side(slicer.mrmlScene, _sides_of(compared)):

@@ -41,8 +41,8 @@ class ProbeSection:
         self._networks = networks
         self._segment = segment
         self._packages = packages
-        tip = _("Segment the volume at several scales and compare with what is found in it as it is.")
-        self._starter = Starter(desk, self._ui.probeButton, self._ui.probeStatusLabel, tip, self._probing, self._ready)
+        self._starter = Starter(desk, self._ui.probeButton, self._ui.probeStatusLabel, self._probing)
+        self._tips = [(button, button.toolTip) for button in (self._ui.showPlotButton, self._ui.exportTableButton)]
         self._ui.showPlotButton.connect("clicked(bool)", self._on_show_plot)
         self._ui.exportTableButton.connect("clicked(bool)", self._on_export)
 
@@ -53,10 +53,8 @@ class ProbeSection:
         self._ui.showPlotButton.checked = shown
         self._ui.showPlotButton.enabled = shown or chart is not None
         self._ui.exportTableButton.enabled = table is not None
-        not_yet = _("Probe the scales of this volume first.")
-        tip = _("Show Dice against scale below the slices; again to go back to the views as they were.")
-        self._ui.showPlotButton.toolTip = tip if shown or chart is not None else not_yet
-        self._ui.exportTableButton.toolTip = not_yet if table is None else _("Write the table to a CSV file.")
+        for button, tip in self._tips:
+            button.toolTip = tip if button.enabled else _("Probe the scales of this volume first.")
 
     def _obstacle(self) -> str:
         """Why the scales cannot be probed, empty if they can."""
@@ -68,10 +66,6 @@ class ProbeSection:
             return _("No model for this task and network.")
         return self._inputs.obstacle()
 
-    def _ready(self) -> bool:
-        """Whether it can run, also after an installation, during which anything may have happened."""
-        return self._packages.ready() and not self._obstacle()
-
     def _probed(self) -> Probed | None:
         """What is chosen, None if something is missing."""
         return None if self._obstacle() else Probed(self._inputs.volumes, self._desk.parameters.reference)
@@ -80,9 +74,11 @@ class ProbeSection:
         probed = self._probed()
         return None if probed is None else earlier_product(kind, probed.nodes)
 
-    def _probing(self) -> Probing:
+    def _probing(self) -> Probing | None:
+        ready = self._packages.ready()  # first: installing takes long, and much can change meanwhile
         probed, parameters = self._probed(), self._desk.parameters
-        assert probed is not None
+        if not ready or probed is None:
+            return None
         scales = geometric_scales(parameters.probeFrom, parameters.probeTo, parameters.probeSteps)
         return Probing(probed, self._networks.chosen, scales, self._segment.settings, show_chart)
 

@@ -12,24 +12,18 @@ from .job import Work
 
 
 class Starter:
-    """The label says why the button cannot be pressed, how far the job is, and what became of it."""
+    """The label says why the button cannot be pressed, how far the job is, and what became of it.
 
-    def __init__(
-        self,
-        desk: Desk,
-        button: Any,
-        label: Any,
-        tip: str,
-        work: Callable[[], Work],
-        ready: Callable[[], bool] = lambda: True,
-    ) -> None:
+    `work` gives what the job is about, None if there will be none.
+    """
+
+    def __init__(self, desk: Desk, button: Any, label: Any, work: Callable[[], Work | None]) -> None:
         self._desk = desk
         self._button = button
         self._label = label
         self._title = button.text
-        self._tip = tip
+        self._tip = button.toolTip
         self._work = work
-        self._ready = ready
         button.connect("clicked(bool)", self._on_clicked)
 
     def refresh(self, obstacle: str) -> None:
@@ -41,9 +35,12 @@ class Starter:
         self._button.toolTip = _("Stop. Nothing is kept of it.") if cancels else obstacle or self._tip
         if not cancels:
             self._label.text = " ".join(text for text in (self._desk.outcome if mine else "", obstacle) if text)
+        self._label.setVisible(cancels or bool(self._label.text))
 
     def _on_clicked(self, _checked: bool = False) -> None:
         if self._desk.running:
             self._desk.cancel()
-        elif self._ready():
-            self._desk.run(self._work(), self._label)
+        else:
+            work = self._work()
+            if work is not None:
+                self._desk.run(work, self._label)
