@@ -272,13 +272,15 @@ def test_without_the_pytorch_extension_that_is_installed_and_a_restart_asked_for
     model = slicer.app.extensionsManagerModel()
 
     class Manager:
+        interactive = True
+
         def installExtensionFromServer(self, name: str, restart: bool = True) -> bool:
-            asked.append((name, restart))
+            asked.append((name, restart, self.interactive))
             return True
 
     monkeypatch.setattr(type(slicer.app), "extensionsManagerModel", lambda self: Manager())
     quick.ui.segmentButton.click()
-    assert asked == [("PyTorch", False)]
+    assert asked == [("PyTorch", False, False)]
     assert quick.status.startswith("The PyTorch extension was installed. Restart Slicer")
     monkeypatch.setattr(type(slicer.app), "extensionsManagerModel", lambda self: model)
     quick.ui.segmentButton.click()  # on a machine without network
