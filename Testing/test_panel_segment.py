@@ -136,7 +136,7 @@ def test_progress_is_shown_in_percent_with_phase_and_time_left(quick: User) -> N
     job = quick.widget.panel.desk._job
     told = {"type": "progress", "id": job.id, "phase": "Segmenting", "fraction": 0.42, "remaining_s": 12.0}
     job.receive(told)
-    assert quick.status == "phantom-unet: Segmenting, about 12 s left"
+    assert quick.status == "phantom-unet: Segmenting, about 12 s left (42 %)"
     assert quick.ui.progressBar.value == 42
     assert quick.ui.progressBar.text == "42%"
     quick.widget.panel.stop("")
@@ -272,13 +272,15 @@ def test_without_the_pytorch_extension_that_is_installed_and_a_restart_asked_for
     model = slicer.app.extensionsManagerModel()
 
     class Manager:
+        interactive = True
+
         def installExtensionFromServer(self, name: str, restart: bool = True) -> bool:
-            asked.append((name, restart))
+            asked.append((name, restart, self.interactive))
             return True
 
     monkeypatch.setattr(type(slicer.app), "extensionsManagerModel", lambda self: Manager())
     quick.ui.segmentButton.click()
-    assert asked == [("PyTorch", False)]
+    assert asked == [("PyTorch", False, False)]
     assert quick.status.startswith("The PyTorch extension was installed. Restart Slicer")
     monkeypatch.setattr(type(slicer.app), "extensionsManagerModel", lambda self: model)
     quick.ui.segmentButton.click()  # on a machine without network

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement as PipRequirement
 
 from ScaleEquivSegLib.cli import main
 from ScaleEquivSegLib.errors import MissingPackage, SegmentationError, UnsuitablePackage
-from ScaleEquivSegLib.requirements import REQUIREMENTS, package_problems
+from ScaleEquivSegLib.requirements import REQUIREMENTS, package_problems, unmet
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {"torch": "2.8.0+cu128", "safetensors": "0.5.3"}
@@ -60,6 +60,14 @@ def test_all_problems_are_told() -> None:
     both = problems({"safetensors": "0.3"})
     assert [type(problem) for problem in both] == [MissingPackage, UnsuitablePackage]
     assert "slicer.util.pip_install('safetensors>=0.4.3')" in str(both[1])
+
+
+def test_what_is_unmet_is_what_there_are_problems_with() -> None:
+    torch, safetensors = REQUIREMENTS
+    for versions, wrong in (({"torch": "2.9.1"}, [torch, safetensors]), ({"torch": "2.8.0"}, [safetensors])):
+        assert unmet(versions.get) == wrong
+        assert len(package_problems(versions.get)) == len(wrong)
+    assert unmet() == []
 
 
 def test_the_packages_of_this_environment_will_do() -> None:

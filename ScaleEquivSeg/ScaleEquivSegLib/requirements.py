@@ -58,6 +58,11 @@ def package_problems(version_of: Callable[[str], str | None] = metadata.version)
     return [problem for problem in found if problem]
 
 
+def unmet(version_of: Callable[[str], str | None] = metadata.version) -> list[Requirement]:
+    """The requirements that package_problems tells of, in its order, for who can see to them."""
+    return [requirement for requirement in REQUIREMENTS if _problem(requirement, version_of)]
+
+
 def check_packages() -> None:
     """Raise the first problem, if there is one; call this before anything imports torch."""
     for problem in package_problems():
@@ -85,8 +90,3 @@ def _numbers(version: str) -> tuple[int, ...]:
     """2.10.1+cpu as (2, 10, 1)."""
     leading = re.match(r"[0-9]+(\.[0-9]+)*", version)
     return tuple(map(int, leading.group().split("."))) if leading else ()
-
-
-def unmet() -> list[Requirement]:
-    """The requirements that package_problems tells of, for who can see to them."""
-    return [requirement for requirement in REQUIREMENTS if _problem(requirement, metadata.version)]

@@ -125,8 +125,9 @@ class Desk:
             self._job.end(" ".join([reason, *last]))
 
     def _on_progress(self, phase: str, fraction: float) -> None:
-        self.ui.progressBar.value = round(100 * fraction)
-        self._say(phase)
+        percent = round(100 * fraction)
+        self.ui.progressBar.value = percent
+        self._say(f"{phase} ({percent} %)")  # in words, too: on macOS the bar shows no number
 
     def _say(self, text: str) -> None:
         self.ui.statusLabel.text = text

@@ -86,7 +86,14 @@ def _install_torch(requirement: Requirement) -> None:
 
 
 def _install_extension() -> None:
-    if not slicer.app.extensionsManagerModel().installExtensionFromServer(EXTENSION, False):
+    model = slicer.app.extensionsManagerModel()
+    was_interactive = model.interactive
+    model.interactive = False  # the user has been asked already
+    try:
+        installed = model.installExtensionFromServer(EXTENSION, False)
+    finally:
+        model.interactive = was_interactive
+    if not installed:
         raise MissingPackage(
             _(
                 "Slicer's {name} extension is needed and could not be installed. Check the network, or install it in "

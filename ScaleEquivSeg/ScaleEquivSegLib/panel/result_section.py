@@ -24,7 +24,7 @@ class ResultSection:
         self._ui = desk.ui
         header = self._ui.volumesTable.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.Stretch)
-        header.setMinimumSectionSize(header.fontMetrics().boundingRect(_("Equivariant")).width() + 12)
+        header.setMinimumSectionSize(header.fontMetrics().boundingRect(_("Equivariant")).width() + 4)
         self._ui.show3DButton.connect("toggled(bool)", self._on_show_3d)
 
     def refresh(self) -> None:

@@ -8,9 +8,16 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
+EVENTS = (
+    vtk.vtkCommand.ModifiedEvent,
+    slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,
+    slicer.vtkMRMLTransformableNode.TransformModifiedEvent,
+)
+"""Not how a node is displayed: who drags brightness about should not wait for us."""
+
 
 class Watch(VTKObservationMixin):
-    """Calls `on_change` for anything that happens to the nodes watched last."""
+    """Calls `on_change` for what happens to the voxels, the place or the frame of the nodes watched last."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         super().__init__()
@@ -23,7 +30,8 @@ class Watch(VTKObservationMixin):
             self.removeObservers()
             self._watched = list(nodes)
             for node in dict.fromkeys(nodes):
-                self.addObserver(node, vtk.vtkCommand.AnyEvent, self._on_event)
+                for event in EVENTS:
+                    self.addObserver(node, event, self._on_event)
 
     def _on_event(self, caller: slicer.vtkMRMLNode, event: str) -> None:
         self._on_change()
