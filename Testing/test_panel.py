@@ -132,6 +132,7 @@ def test_in_a_region_the_result_is_that_of_the_whole_volume_and_outside_there_is
     corner, side = np.array(region.GetCenter()), np.array(region.GetSize())
     region.SetCenter(*(corner - side / 4))
     region.SetSize(*(side / 2))
+    user.host.process_events()
     user.start()
     user.wait()
     whole, confined = (labels_of(node, volume) for node in user.results)
