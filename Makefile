@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt Testing/system_libraries.sh
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,test]'
 	touch $@
 
-demo: setup ## segment a phantom in the real panel with both networks; results and pictures in demo/
+demo: setup ## segment phantoms in the real panel, compare, probe scales; results and pictures in demo/
 	$(BIN)/python Testing/demo.py demo
 
 test: setup ## run every test

@@ -57,6 +57,9 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         # The end of the batch, not of the import: only then do the selectors know the imported nodes.
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndBatchProcessEvent, self.onSceneEndBatch)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self.bindParameters()
 
     def cleanup(self):
@@ -64,6 +67,7 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.panel is not None:  # None if setup failed: that error is the one to see
             self.panel.stop(_("The module was closed."))
             self.panel.bind(None)
+            self.panel.close()
 
     def enter(self):
         # Bound until the scene closes, also while another module is open: a run may end there.
@@ -80,6 +84,17 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneEndBatch(self, caller, event):
         if self._parameters is not None:
             self._parameters.parameterNode.Modified()
+
+    def onNodeAdded(self, caller, event):
+        self.panel.refresh_soon()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAboutToBeRemoved(self, caller, event, node):
+        self.panel.forget_node(node)
+
+    def onNodeRemoved(self, caller, event):
+        # A parameter that named the node keeps it in Slicer's cache until it is read anew.
+        self.onSceneEndBatch(caller, event)
 
     def bindParameters(self):
         if self._parameters is None:
@@ -110,7 +125,8 @@ class ScaleEquivSegLogic(ScriptedLoadableModuleLogic):
         from pathlib import Path
 
         from ScaleEquivSegLib.bundles import read_bundle
-        from ScaleEquivSegLib.mrml import import_segmentation, volume_from_node
+        from ScaleEquivSegLib.mrml.segmentations import import_segmentation
+        from ScaleEquivSegLib.mrml.volumes import volume_from_node
         from ScaleEquivSegLib.segmentation import Settings, load_model, segment
 
         model = load_model(read_bundle(Path(bundle)))

@@ -8,6 +8,17 @@ import slicerhost
 
 slicerhost.start()
 
+from panel_user import User  # noqa: E402  # it imports slicer, which the host fills
+
+
+@pytest.fixture
+def user() -> Iterator[User]:
+    """The panel in a fresh scene; what slots raise fails the test."""
+    user = User(slicerhost.start())
+    yield user
+    user.host.close()
+    user.host.raise_exceptions()
+
 
 @pytest.fixture
 def seeded() -> Iterator[None]:

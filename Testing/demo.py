@@ -16,7 +16,9 @@ host = slicerhost.start()  # before anything else can import Qt
 
 import slicer  # noqa: E402
 
+from ScaleEquivSegLib.bundles import bundled_models, read_bundle  # noqa: E402
 from ScaleEquivSegLib.comparison import dice  # noqa: E402
+from ScaleEquivSegLib.mrml.segmentations import import_segmentation  # noqa: E402
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom  # noqa: E402
 
 MODULE = Path(__file__).parents[1] / "ScaleEquivSeg" / "ScaleEquivSeg.py"
@@ -29,12 +31,14 @@ PHANTOMS = {
     "x1.0": PhantomSpec(seed=SEED),
     "x1.7": PhantomSpec(seed=SEED, scale=1.7, size=(96, 96, 96)),
 }
+PROBED = "x1.0"
+BUNDLE = bundled_models() / "phantom-se_unet"
 
 Row = tuple[str, ...]
 
 
 def main(folder: Path) -> None:
-    """Segment each phantom with both networks by clicking through the panel."""
+    """Segment each phantom with both networks, compare them and probe the scales by clicking through the panel."""
     folder.mkdir(parents=True, exist_ok=True)
     _module, widget = host.load_module(MODULE)
     rows: list[Row] = [("phantom", "network", "Head", "Body")]
@@ -42,13 +46,20 @@ def main(folder: Path) -> None:
         phantom = make_phantom(spec)
         image = phantom.channels[0]
         volume = slicer.util.addVolumeFromArray(image.array, image.geometry.ijk_to_ras, name=f"phantom {name}")
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        widget.ui.referenceSelector.setCurrentNode(None)
         for network, node in _segment(widget, volume).items():
             rows.append((name, network, *_dice_of(node, volume, phantom)))
             _save(node, folder / f"{name}_{network}.seg.nrrd")
-        widget.ui.sideBySideButton.click()
-        host.raise_exceptions()
-        host.render_views(folder / f"{name}_side_by_side.png", size=(1200, 640))
+        exact = import_segmentation(phantom.labels, read_bundle(BUNDLE).labels, volume, f"exact {name}")
+        exact.GetDisplayNode().SetVisibility(False)
+        widget.ui.referenceSelector.setCurrentNode(exact)
+        _show_compared(widget, folder / f"{name}_side_by_side.png")
+        if name == PROBED:
+            _probe(widget, folder)
     host.grab(widget, folder / "panel.png", width=400)
+    if not slicer.util.saveScene(str(folder / "scene.mrb")):
+        raise SystemExit("The scene could not be saved.")
     host.close()
     _report(rows, folder / "dice.csv")
     print(f"In {folder}/: {', '.join(sorted(path.name for path in folder.iterdir()))}")
@@ -57,16 +68,45 @@ def main(folder: Path) -> None:
 def _segment(widget: Any, volume: Any) -> dict[str, Any]:
     """Choose a volume and both networks, press Segment, and wait for the two segmentation nodes."""
     ui = widget.ui
-    ui.inputSelector.setCurrentNode(volume)
+    slicer.util.findChild(widget.parent, "channelSelector0").setCurrentNode(volume)
     ui.networkSelector.currentText = "Both"
-    ui.segmentButton.click()
+    _press(ui.segmentButton, ui)
+    return {"equivariant": ui.comparedASelector.currentNode(), "baseline": ui.comparedBSelector.currentNode()}
+
+
+def _show_compared(widget: Any, path: Path) -> None:
+    """Compare the two with the exact labels, look at them side by side at the largest region, and go back."""
+    ui = widget.ui
+    _press(ui.compareButton, ui)
+    ui.sideBySideButton.click()
+    ui.nextRegionButton.click()
+    host.raise_exceptions()
+    host.render_views(path, size=(1200, 1000))
+    ui.sideBySideButton.click()
+
+
+def _probe(widget: Any, folder: Path) -> None:
+    """Probe a few scales, look at the plot, and export the table."""
+    ui = widget.ui
+    ui.probeStepsSpinBox.value = 5
+    _press(ui.probeButton, ui)
+    host.render_views(folder / "scale_probe.png", size=(1200, 900))
+    table = folder / "scale_probe.csv"
+    table.unlink(missing_ok=True)
+    host.answer = str(table)
+    ui.exportTableButton.click()
+    ui.showPlotButton.click()
+    host.raise_exceptions()
+
+
+def _press(button: Any, ui: Any) -> None:
+    """Press a button that starts a run, and wait for its end."""
+    button.click()
     if not host.wait_until(lambda: not ui.cancelButton.enabled, SECONDS_AT_MOST):
         raise SystemExit("The run did not end.")
     host.raise_exceptions()
     if ui.statusLabel.text != "Done.":
         raise SystemExit(f"The run failed: {ui.statusLabel.text}")
-    parameters = widget.logic.getParameterNode()
-    return {"equivariant": parameters.equivariantSegmentation, "baseline": parameters.baselineSegmentation}
 
 
 def _dice_of(node: Any, volume: Any, phantom: Phantom) -> list[str]:

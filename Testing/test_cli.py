@@ -381,7 +381,7 @@ def test_the_slab_changes_no_label_and_the_precision_reaches_the_engine(
 
     used: list[segmentation.Settings] = []
 
-    def spy(channels: object, model: object, settings: segmentation.Settings, progress: object) -> None:
+    def spy(channels: object, model: object, settings: segmentation.Settings, *more: object) -> None:
         used.append(settings)
         raise UnsuitableVolume("enough")
 

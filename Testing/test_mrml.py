@@ -11,7 +11,14 @@ import vtk
 
 import slicerhost
 from ScaleEquivSegLib.bundles import Label
-from ScaleEquivSegLib.mrml import SIDE_BY_SIDE_VIEWS, import_segmentation, show_side_by_side, volume_from_node
+from ScaleEquivSegLib.comparison import dice
+from ScaleEquivSegLib.errors import UnsuitableVolume
+from ScaleEquivSegLib.mrml.labels import labels_on_grid
+from ScaleEquivSegLib.mrml.layouts import COMPARED_VIEWS, add_layouts
+from ScaleEquivSegLib.mrml.products import earlier_product, product
+from ScaleEquivSegLib.mrml.segmentations import import_segmentation
+from ScaleEquivSegLib.mrml.side_by_side import Side, are_side_by_side, end_side_by_side, show_side_by_side
+from ScaleEquivSegLib.mrml.volumes import volume_from_node
 from ScaleEquivSegLib.volume import Volume, make_geometry
 
 TERM = {"category": ["123037004", "SCT", "Anatomical Structure"], "type": ["12738006", "SCT", "Brain"]}
@@ -23,7 +30,9 @@ DIRECTIONS = {"plain": np.eye(3), "oblique": OBLIQUE, "left-handed": OBLIQUE * [
 @pytest.fixture(autouse=True)
 def host() -> Iterator[slicerhost.Host]:
     host = slicerhost.start()
+    add_layouts()
     yield host
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
     host.clear_scene()
     host.raise_exceptions()
 
@@ -94,11 +103,14 @@ def test_a_second_result_gets_a_name_of_its_own() -> None:
     assert names[1] != names[0]
 
 
+# Side by side
+
+
 def test_side_by_side_shows_one_segmentation_in_each_linked_view() -> None:
     node, volume = volume_node(np.eye(3))
     results = [import_segmentation(labels_like(volume), CLASSES, node, name) for name in ("one", "two")]
-    show_side_by_side(node, [("One", results[0]), ("Two", results[1])])
-    for tag, title in zip(SIDE_BY_SIDE_VIEWS, ("One", "Two"), strict=True):
+    show_side_by_side(node, [Side("One", [results[0]]), Side("Two", [results[1]])])
+    for tag, title in zip(COMPARED_VIEWS, ("One", "Two"), strict=True):
         widget = slicer.app.layoutManager().sliceWidget(tag)
         view = widget.mrmlSliceNode()
         composite = widget.sliceLogic().GetSliceCompositeNode()
@@ -111,7 +123,7 @@ def test_side_by_side_shows_one_segmentation_in_each_linked_view() -> None:
 def compared_in(segmentation: slicer.vtkMRMLSegmentationNode) -> set[int]:
     """Which of the two compared views show a segmentation."""
     display = segmentation.GetDisplayNode()
-    views = [slicer.app.layoutManager().sliceWidget(tag).mrmlSliceNode() for tag in SIDE_BY_SIDE_VIEWS]
+    views = [slicer.app.layoutManager().sliceWidget(tag).mrmlSliceNode() for tag in COMPARED_VIEWS]
     return {n for n, view in enumerate(views) if display.IsDisplayableInView(view.GetID())}
 
 
@@ -119,24 +131,102 @@ def test_a_compared_segmentation_is_still_shown_in_all_other_views() -> None:
     node, volume = volume_node(np.eye(3))
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLViewNode")
     results = [import_segmentation(labels_like(volume), CLASSES, node, name) for name in ("one", "two")]
-    show_side_by_side(node, [("One", results[0]), ("Two", results[1])])
+    show_side_by_side(node, [Side("One", [results[0]]), Side("Two", [results[1]])])
     others = [
-        v
-        for v in slicer.util.getNodesByClass("vtkMRMLAbstractViewNode")
-        if v.GetSingletonTag() not in SIDE_BY_SIDE_VIEWS
+        v for v in slicer.util.getNodesByClass("vtkMRMLAbstractViewNode") if v.GetSingletonTag() not in COMPARED_VIEWS
     ]
     assert any(view.IsA("vtkMRMLViewNode") for view in others)
     for result in results:
         assert all(result.GetDisplayNode().IsDisplayableInView(view.GetID()) for view in others)
 
 
-def test_a_second_comparison_replaces_the_first_and_leaves_other_segmentations_alone() -> None:
+def test_a_second_comparison_replaces_the_first_and_both_halves_are_rid_of_others() -> None:
     node, volume = volume_node(np.eye(3))
     first, second, third, other = (import_segmentation(labels_like(volume), CLASSES, node, n) for n in "abcd")
-    show_side_by_side(node, [("A", first), ("B", second)])
-    show_side_by_side(node, [("B", second), ("C", third)])
-    assert slicer.app.layoutManager().sliceWidget(SIDE_BY_SIDE_VIEWS[0]).mrmlSliceNode().GetLayoutLabel() == "B"
-    assert [compared_in(s) for s in (first, second, third)] == [set(), {0}, {1}]
-    show_side_by_side(node, [("A", first), ("C", third)])
-    assert [compared_in(s) for s in (first, second, third)] == [{0}, set(), {1}]
-    assert not list(other.GetDisplayNode().GetViewNodeIDs())  # still in all views
+    show_side_by_side(node, [Side("A", [first]), Side("B", [second])])
+    assert are_side_by_side(slicer.mrmlScene, [Side("A", [first]), Side("B", [second])])
+    show_side_by_side(node, [Side("B", [second, third]), Side("C", [third])])
+    assert slicer.app.layoutManager().sliceWidget(COMPARED_VIEWS[0]).mrmlSliceNode().GetLayoutLabel() == "B"
+    assert [compared_in(s) for s in (first, second, third, other)] == [set(), {0}, {0, 1}, set()]
+    assert not are_side_by_side(slicer.mrmlScene, [Side("A", [first]), Side("B", [second])])
+
+
+def test_all_is_shown_as_before_when_the_comparison_ends() -> None:
+    node, volume = volume_node(np.eye(3))
+    first, second = (import_segmentation(labels_like(volume), CLASSES, node, n) for n in "ab")
+    red = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode").GetID()
+    first.GetDisplayNode().SetViewNodeIDs([red])
+    first.GetDisplayNode().SetVisibility(False)
+    second.GetDisplayNode().SetVisibility3D(False)
+    show_side_by_side(node, [Side("A", [first]), Side("B", [second])])
+    assert all(each.GetDisplayNode().GetVisibility() for each in (first, second))
+    assert all(each.GetDisplayNode().GetVisibility3D() for each in (first, second))
+    for _ in range(2):  # the second time nothing is left to do
+        end_side_by_side(slicer.mrmlScene)
+        assert list(first.GetDisplayNode().GetViewNodeIDs()) == [red]
+        assert not first.GetDisplayNode().GetVisibility()
+        assert not second.GetDisplayNode().GetVisibility3D()
+        assert not list(second.GetDisplayNode().GetViewNodeIDs())
+
+
+def test_both_halves_have_a_linked_3d_view_with_one_surface() -> None:
+    node, volume = volume_node(np.eye(3))
+    results = [import_segmentation(labels_like(volume), CLASSES, node, name) for name in ("one", "two")]
+    show_side_by_side(node, [Side("One", [results[0]]), Side("Two", [results[1]])])
+    views = [slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLViewNode") for name in COMPARED_VIEWS]
+    assert [view.GetLayoutLabel() for view in views] == ["One", "Two"]
+    assert all(view.GetLinkedControl() for view in views)
+    for result, shown in zip(results, ([True, False], [False, True]), strict=True):
+        assert [bool(result.GetDisplayNode().IsDisplayableInView(view.GetID())) for view in views] == shown
+        assert result.GetSegmentation().ContainsRepresentation("Closed surface")
+
+
+# Labels out of the scene
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_labels_come_back_voxel_by_voxel_numbered_by_their_order(direction: str) -> None:
+    node, volume = volume_node(DIRECTIONS[direction])
+    labels = labels_like(volume)
+    nodes_before = slicer.mrmlScene.GetNumberOfNodes()
+    result = import_segmentation(labels, CLASSES, node, "result")
+    made = slicer.mrmlScene.GetNumberOfNodes() - nodes_before
+    found = labels_on_grid(result, node)
+    assert np.array_equal(found.labelmap.volume.array, labels.array)
+    assert found.labelmap.volume.geometry.agrees_with(volume.geometry, tolerance_mm=1e-9)
+    assert found.labelmap.names == {1: "Head", 2: "Body", 3: "Tail"}
+    assert not found.overlapping
+    assert slicer.mrmlScene.GetNumberOfNodes() - nodes_before == made  # nothing temporary is left
+
+
+def test_a_segmentation_made_of_surfaces_gives_labels_too() -> None:
+    geometry = make_geometry((30, 30, 30), (1.0, 1.0, 1.0), OBLIQUE, (3, -40, 12))
+    cube = np.zeros(geometry.shape, np.uint8)
+    cube[6:24, 6:24, 6:24] = 1
+    node = slicer.util.addVolumeFromArray(cube, geometry.ijk_to_ras, name="cube")
+    result = import_segmentation(Volume(cube, geometry), CLASSES[:1], node, "result")
+    result.CreateClosedSurfaceRepresentation()
+    result.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    result.GetSegmentation().RemoveRepresentation("Binary labelmap")
+    assert dice(labels_on_grid(result, node).labelmap.volume.array == 1, cube == 1) > 0.97
+
+
+def test_a_segmentation_without_segments_is_refused() -> None:
+    node, _volume = volume_node(np.eye(3))
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
+    with pytest.raises(UnsuitableVolume, match="empty has no segments"):
+        labels_on_grid(empty, node)
+
+
+# What was made of what
+
+
+def test_a_product_is_known_by_its_sources_in_their_order_and_its_kind() -> None:
+    first, second = (volume_node(np.eye(3), name)[0] for name in "ab")
+    table = product("vtkMRMLTableNode", "figures", [first, second], "figures")
+    assert product("vtkMRMLTableNode", "figures", [first, second], "other name") is table
+    assert earlier_product("figures", [second, first]) is None
+    assert earlier_product("figures", [first]) is None
+    assert earlier_product("others", [first, second]) is None
+    slicer.mrmlScene.RemoveNode(second)
+    assert earlier_product("figures", [first]) is None  # it was made of two

@@ -28,7 +28,10 @@ CATALOGUE_ENTRY = ROOT / "Resources" / "ScaleEquivSeg.json"
 
 IN_SLICER = {"numpy", "SimpleITK", "slicer", "vtk", "qt", "ctk"}
 """What Slicer itself brings along."""
-PASSIVE_WIDGETS = {"qMRMLWidget", "QWidget", "QFrame", "QGroupBox", "QLabel", "QProgressBar", "ctkCollapsibleButton"}
+PASSIVE_WIDGETS = {"qMRMLWidget", "QWidget", "QFrame", "QGroupBox", "QLabel", "QProgressBar"} | {
+    "ctkCollapsibleButton",
+    "ctkCollapsibleGroupBox",
+}
 """Nothing can be chosen or pressed in them, but for a section's heading."""
 
 
@@ -145,8 +148,8 @@ def interactive_widgets() -> dict[str, ElementTree.Element]:
 
 
 def ui_attribute(node: ast.AST) -> str | None:
-    """NAME where the code says `ui.NAME` or `something.ui.NAME`."""
-    if isinstance(node, ast.Attribute) and re.fullmatch(r"(\w+\.)*ui", ast.unparse(node.value)):
+    """NAME where the code says `ui.NAME`, `something.ui.NAME` or `self._ui.NAME`."""
+    if isinstance(node, ast.Attribute) and re.fullmatch(r"(\w+\.)*_?ui", ast.unparse(node.value)):
         return node.attr
     return None
 

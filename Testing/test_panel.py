@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,81 +14,14 @@ import pytest
 import slicer
 
 import slicerhost
+from panel_user import OBLIQUE, QUICK, SECONDS_AT_MOST, SLOW, User, labels_of
 from ScaleEquivSegLib.bundles import bundled_models
 from ScaleEquivSegLib.cli import main as command_line
-from ScaleEquivSegLib.mrml import SIDE_BY_SIDE_VIEWS
 from ScaleEquivSegLib.panel import worker_process
-from ScaleEquivSegLib.panel.run import time_left
+from ScaleEquivSegLib.panel.job import time_left
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
 from small_pictures import untrained_bundle
-
-MODULE = Path(__file__).parents[1] / "ScaleEquivSeg" / "ScaleEquivSeg.py"
-SECONDS_AT_MOST = 120
-QUICK = PhantomSpec(seed=1, size=(32, 32, 32), spacing=(2, 2, 2))
-SLOW = PhantomSpec(seed=1, size=(112, 112, 112), spacing=(1, 1, 1))
-OBLIQUE = ((0.8, -0.48, -0.36), (0.6, 0.64, 0.48), (0.0, 0.6, -0.8))  # and left-handed
-
-
-class User:
-    """What a user does with the panel, and what they see of it."""
-
-    def __init__(self, host: slicerhost.Host) -> None:
-        self.host = host
-        self.module, self.widget = host.load_module(MODULE)
-        self.ui = self.widget.ui
-
-    def load(self, spec: PhantomSpec, name: str = "scan") -> Any:
-        volume = make_phantom(spec).channels[0]
-        return slicer.util.addVolumeFromArray(volume.array, volume.geometry.ijk_to_ras, name=name)
-
-    def choose(self, volume: Any, network: str = "Baseline") -> None:
-        self.ui.inputSelector.setCurrentNode(volume)
-        self.ui.networkSelector.currentText = network
-        self.ui.deviceSelector.currentText = "CPU"
-
-    def start(self) -> None:
-        assert self.ui.segmentButton.enabled, self.ui.statusLabel.text
-        self.ui.segmentButton.click()
-
-    def wait(self) -> None:
-        assert self.host.wait_until(lambda: not self.running, SECONDS_AT_MOST)
-        self.host.raise_exceptions()
-
-    def wait_until_computing(self) -> None:
-        assert self.host.wait_until(lambda: "Segmenting" in self.status, SECONDS_AT_MOST)
-
-    @property
-    def running(self) -> bool:
-        return bool(self.ui.cancelButton.enabled)
-
-    @property
-    def status(self) -> str:
-        return str(self.ui.statusLabel.text)
-
-    @property
-    def results(self) -> list[Any]:
-        return list(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
-
-    @property
-    def worker_pid(self) -> int:
-        return int(self.widget.panel.worker.pid)
-
-
-@pytest.fixture
-def user() -> Iterator[User]:
-    host = slicerhost.start()
-    user = User(host)
-    yield user
-    host.close()
-    host.raise_exceptions()
-
-
-def labels_of(node: Any, volume: Any) -> np.ndarray:
-    labels = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
-    for value in (1, 2):
-        labels[slicer.util.arrayFromSegmentBinaryLabelmap(node, f"Segment_{value}", volume) > 0] = value
-    return labels
 
 
 def alive(pid: int) -> bool:
@@ -103,7 +35,7 @@ def alive(pid: int) -> bool:
 def test_the_panel_lists_no_model_that_classifies_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     untrained_bundle(tmp_path)
     shutil.copytree(bundled_models() / "phantom-unet", tmp_path / "phantom-unet")
-    monkeypatch.setattr("ScaleEquivSegLib.panel.panel.bundled_models", lambda: tmp_path)
+    monkeypatch.setattr("ScaleEquivSegLib.panel.models.bundled_models", lambda: tmp_path)
     host = slicerhost.start()
     selector = User(host).ui.taskSelector
     assert [selector.itemText(n) for n in range(selector.count)] == ["phantom"]
@@ -178,18 +110,6 @@ def test_a_second_run_overwrites_nothing_and_needs_no_new_worker(user: User) -> 
     assert user.worker_pid == pid
 
 
-def test_side_by_side_shows_one_network_in_each_view(user: User) -> None:
-    user.choose(user.load(QUICK), "Both")
-    user.start()
-    user.wait()
-    user.ui.sideBySideButton.click()
-    user.host.raise_exceptions()
-    views = [slicer.app.layoutManager().sliceWidget(tag).mrmlSliceNode() for tag in SIDE_BY_SIDE_VIEWS]
-    assert [view.GetLayoutLabel() for view in views] == ["Equivariant", "Baseline"]
-    for node, shown in zip(user.results, ([True, False], [False, True]), strict=True):
-        assert [bool(node.GetDisplayNode().IsDisplayableInView(view.GetID())) for view in views] == shown
-
-
 def test_show_3d_makes_surfaces_and_hides_them_again(user: User) -> None:
     user.choose(user.load(QUICK))
     user.start()
@@ -201,6 +121,25 @@ def test_show_3d_makes_surfaces_and_hides_them_again(user: User) -> None:
     user.ui.show3DButton.click()
     assert not node.GetDisplayNode().GetVisibility3D()
     user.host.raise_exceptions()
+
+
+def test_in_a_region_the_result_is_that_of_the_whole_volume_and_outside_there_is_none(user: User) -> None:
+    volume = user.load(QUICK)
+    user.choose(volume)
+    user.start()
+    user.wait()
+    region = user.ui.regionSelector.addNode()
+    corner, side = np.array(region.GetCenter()), np.array(region.GetSize())
+    region.SetCenter(*(corner - side / 4))
+    region.SetSize(*(side / 2))
+    user.host.process_events()
+    user.start()
+    user.wait()
+    whole, confined = (labels_of(node, volume) for node in user.results)
+    inside = np.zeros(whole.shape, bool)
+    inside[:16, :16, :16] = True  # the grid is upright, and the region its lower half along each axis
+    assert np.array_equal(confined, np.where(inside, whole, 0))
+    assert confined.any()
 
 
 def test_a_killed_worker_is_reported_and_the_panel_works_again(user: User) -> None:
@@ -293,9 +232,9 @@ def test_a_run_goes_on_while_the_user_works_in_another_module(user: User) -> Non
 def test_a_cancel_that_comes_too_late_still_keeps_nothing(user: User) -> None:
     user.choose(user.load(QUICK))
     user.start()
-    run = user.widget.panel._run
+    job = user.widget.panel.desk._job
     assert user.host.wait_until(lambda: "Segmenting" in user.status, SECONDS_AT_MOST)
-    run._cancelled = True  # as pressed when the result is already on its way
+    job._cancelled = True  # as pressed when the result is already on its way
     user.wait()
     assert user.status == "Cancelled."
     assert not user.results
@@ -308,7 +247,7 @@ def test_results_of_different_volumes_are_not_compared(user: User) -> None:
         user.start()
         user.wait()
     assert not user.ui.sideBySideButton.enabled
-    assert user.ui.sideBySideButton.toolTip == "Segment one volume with both networks first."
+    assert user.ui.sideBySideButton.toolTip == "These segmentations belong to different volumes."
 
 
 def test_a_result_made_while_3d_is_shown_is_shown_in_3d(user: User) -> None:
@@ -327,7 +266,7 @@ def test_what_is_no_scan_is_refused_with_the_reason(user: User) -> None:
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
     labels = slicer.util.addVolumeFromArray(array, nodeClassName="vtkMRMLLabelMapVolumeNode")
     for volume, reason in ((empty, "no voxels"), (labels, "label map")):
-        parameters.inputVolume = volume
+        parameters.inputVolumes = [volume]
         assert reason in user.status
         assert not user.ui.segmentButton.enabled
 
@@ -347,7 +286,7 @@ def test_the_result_belongs_to_the_volume_chosen_at_the_start(user: User) -> Non
     first, second = user.load(QUICK, "first"), user.load(QUICK, "second")
     user.choose(first)
     user.start()
-    user.widget.logic.getParameterNode().inputVolume = second
+    user.widget.logic.getParameterNode().inputVolumes = [second]
     user.wait()
     (node,) = user.results
     assert node.GetName() == "first baseline"
@@ -392,5 +331,5 @@ def test_a_scene_saved_and_reopened_shows_the_panel_as_it_was(user: User, tmp_pa
     user.host.process_events()
     assert user.ui.networkSelector.currentText == "Equivariant"
     assert user.ui.deviceSelector.currentText == "CPU"
-    assert user.ui.inputSelector.currentNode().GetName() == "kept"
+    assert user.channel_selector().currentNode().GetName() == "kept"
     assert user.ui.segmentButton.enabled

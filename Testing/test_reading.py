@@ -16,7 +16,7 @@ from random_grids import rotation
 from ScaleEquivSegLib.bundles import Label
 from ScaleEquivSegLib.errors import UnreadableVolume, UnsuitableVolume
 from ScaleEquivSegLib.labelmap import read_labelmap, segment_header
-from ScaleEquivSegLib.mrml import volume_from_node
+from ScaleEquivSegLib.mrml.volumes import volume_from_node
 from ScaleEquivSegLib.volume import (
     AxisOrder,
     Volume,

@@ -18,6 +18,7 @@ from ScaleEquivSegLib.comparison import dice, dice_per_label
 from ScaleEquivSegLib.devices import Precision, run_where_it_fits
 from ScaleEquivSegLib.errors import Cancelled, OutOfMemory, UnavailableDevice, UnsuitableVolume, UnwritableOutput
 from ScaleEquivSegLib.inference import Mirror, WorkingImage, class_scores, score_planes
+from ScaleEquivSegLib.networks.sweep import whole
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
 from ScaleEquivSegLib.provenance import provenance_path
 from ScaleEquivSegLib.segmentation import (
@@ -168,7 +169,7 @@ def test_fewer_planes_are_computed_at_once_where_scales_finer_than_a_voxel_take_
 
     def planes(first: float) -> int:
         network = untrained("se_unet", scale_axis={"first": first, "ratio": 2**0.5, "count": 2})
-        return inference._slab_that_fits(network, (512, 512, 800), 2, torch.device("cpu"))
+        return inference._slab_that_fits(network, (512, 512, 800), whole((512, 512, 800)), 2, torch.device("cpu"))
 
     assert planes(1.0) == planes(2.0) > 7 * planes(0.5)
 
@@ -249,7 +250,7 @@ def test_in_a_mirror_the_left_side_is_the_right(baseline: Model) -> None:
 
 def test_mirroring_asks_the_bundle_which_labels_are_opposite(baseline: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[Mirror | None] = []
-    monkeypatch.setattr(segmentation, "score_planes", lambda *a: used.append(a[-1]) or score_planes(*a))
+    monkeypatch.setattr(segmentation, "score_planes", lambda *a: used.append(a[5]) or score_planes(*a))
     head, body = baseline.bundle.labels
     sides = (replace(head, opposite=body.name), replace(body, opposite=head.name))
     sided = Model(replace(baseline.bundle, labels=sides, orientation="SLP"), baseline.network)

@@ -18,7 +18,10 @@ host = slicerhost.start()
 import ctk  # noqa: E402
 import qt  # noqa: E402
 import slicer  # noqa: E402
+import vtk  # noqa: E402
 from slicer.parameterNodeWrapper import Choice, Default, WithinRange, parameterNodeWrapper  # noqa: E402
+
+from slicerhost.arrangement import arranged  # noqa: E402
 
 MODULE = """
 from typing import Annotated
@@ -538,6 +541,71 @@ def colourful_pixels(path: pathlib.Path) -> tuple[bool, bool]:
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)[30:]
     grey = pixels.max(axis=2) - pixels.min(axis=2) < 30
     return bool((~grey[:, :299]).sum() > 500), bool((~grey[:, 303:]).sum() > 500)
+
+
+def test_views_are_placed_as_the_layout_says() -> None:
+    views = {name: f'<item><view class="vtkMRMLViewNode" singletontag="{name}"/></item>' for name in "abcd"}
+    row = f'<item><layout type="horizontal">{views["b"]}{views["c"]}</layout></item>'
+    tabs = f'<item><layout type="tab">{views["d"]}{views["a"]}</layout></item>'
+    description = f'<layout type="vertical">{views["a"]}{row}{tabs}</layout>'
+    found = [(name, rect.getRect()) for _class, name, rect in arranged(description, qt.QRect(0, 0, 202, 304))]
+    assert found == [
+        ("a", (0, 0, 202, 100)),
+        ("b", (0, 102, 100, 100)),
+        ("c", (102, 102, 100, 100)),
+        ("d", (0, 204, 202, 100)),
+    ]
+
+
+def a_table() -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "table")
+    for name, values in {"x": (0.0, 1.0, 2.0), "y": (0.0, 1.0, 0.0)}.items():
+        column = vtk.vtkDoubleArray()
+        column.SetName(name)
+        for value in values:
+            column.InsertNextValue(value)
+        node.AddColumn(column)
+    return node
+
+
+def test_a_plot_is_drawn_from_its_series_in_its_colour(tmp_path: pathlib.Path) -> None:
+    from PIL import Image
+
+    chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", "chart")
+    series = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", "series")
+    series.SetAndObserveTableNodeID(a_table().GetID())
+    series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
+    series.SetXColumnName("x")
+    series.SetYColumnName("y")
+    series.SetColor(1.0, 0.0, 0.0)
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpPlotView)
+    slicer.modules.plots.logic().ShowChartInLayout(chart)
+
+    def red_pixels() -> int:
+        host.render_views(tmp_path / "plot.png", (600, 400))
+        pixels = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB")).astype(int)
+        return int(((pixels[..., 0] > 200) & (pixels[..., 1:].max(axis=2) < 120)).sum())
+
+    before = red_pixels()
+    chart.AddAndObservePlotSeriesNodeID(series.GetID())
+    assert red_pixels() > before + 100
+
+
+def test_a_table_view_shows_a_table_and_follows_it() -> None:
+    view, table = slicer.qMRMLTableView(), a_table()
+    view.setMRMLTableNode(table)
+    model = view.model()
+    assert (model.rowCount(), model.columnCount()) == (3, 2)
+    assert model.item(1, 1).text() == "1"
+    assert model.item(1, 1).isEditable()
+    table.SetUseColumnTitleAsColumnHeader(True)
+    table.SetLocked(True)
+    assert model.horizontalHeaderItem(1).text() == "y"
+    assert not model.item(1, 1).isEditable()
+    view.setMRMLTableNode(None)
+    assert model.columnCount() == 0
+    with pytest.raises(ValueError, match="no table"):
+        view.setMRMLTableNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode"))
 
 
 def test_the_panel_is_grabbed_at_the_width_asked_for(tiny: Any, tmp_path: pathlib.Path) -> None:

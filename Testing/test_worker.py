@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import json
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,82 +20,27 @@ import numpy as np
 import pytest
 import torch
 
-from ScaleEquivSegLib import __version__, worker
-from ScaleEquivSegLib.bundles import CARD, bundled_models
+from ScaleEquivSegLib import answers, worker
+from ScaleEquivSegLib.answers import Models
+from ScaleEquivSegLib.bundles import CARD, bundled_models, read_bundle
 from ScaleEquivSegLib.card import SEAL
 from ScaleEquivSegLib.errors import BadRequest
-from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+from ScaleEquivSegLib.phantom import PhantomSpec
 from ScaleEquivSegLib.progress import Remaining
 from ScaleEquivSegLib.request import (
     LINE_BYTES_AT_MOST,
-    PROTOCOL,
+    instance_from,
     lines,
     read_message,
-    segment_request,
-    settings_from,
+    request_from,
 )
-from ScaleEquivSegLib.segmentation import Settings
+from ScaleEquivSegLib.segmentation import Model, Settings
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
-from ScaleEquivSegLib.worker import REFUSALS_IN_A_ROW, WAITING_AT_MOST, Job, Worker
+from ScaleEquivSegLib.worker import REFUSALS_IN_A_ROW, WAITING_AT_MOST, Worker
 from small_pictures import untrained_bundle
+from worker_client import Client, request, serve, small_phantom
 
 SECONDS_AT_MOST = 60
-
-
-RUN_WORKER = ["-m", "ScaleEquivSegLib.worker"]
-_numbers = itertools.count()
-
-
-class Client:
-    """The other end of a worker's pipes."""
-
-    def __init__(
-        self, log: Path, command: Sequence[str] = RUN_WORKER, environment: dict[str, str] | None = None
-    ) -> None:
-        self.log = log
-        with log.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, *command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=environment,
-            )
-        assert self.receive() == {
-            "type": "ready",
-            "protocol": PROTOCOL,
-            "pid": self.process.pid,
-            "version": __version__,
-        }
-
-    def send(self, message: object) -> None:
-        assert self.process.stdin
-        line = message if isinstance(message, bytes) else json.dumps(message).encode()
-        self.process.stdin.write(line + b"\n")
-        self.process.stdin.flush()
-
-    def receive(self) -> dict[str, Any]:
-        assert self.process.stdout
-        reply: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return reply
-
-    def answer(self) -> dict[str, Any]:
-        """The next reply that is no progress."""
-        while (reply := self.receive())["type"] in ("progress", "heartbeat"):
-            pass
-        return reply
-
-    def wait_for(self, phase: str) -> None:
-        while self.receive().get("phase") != phase:
-            pass
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
 
 
 @pytest.fixture
@@ -110,57 +53,8 @@ def client(tmp_path: Path) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("worker") / "phantom ü.nrrd"
-    write_volume(make_phantom(PhantomSpec(seed=1, size=(32, 32, 32), spacing=(2, 2, 2))).channels[0], path)
+    small_phantom(path)
     return path
-
-
-def request(volume: Path, name: str = "1", **changes: Any) -> dict[str, Any]:
-    return {
-        "type": "segment",
-        "id": name,
-        "inputs": [str(volume)],
-        "bundle": str(bundled_models() / "phantom-unet"),
-        "output": str(volume.with_name(f"{name}-{next(_numbers)}.seg.nrrd")),
-        "device": "cpu",
-        **changes,
-    }
-
-
-class Replies(io.StringIO):
-    """What a worker in this process says, and what is done when it says it."""
-
-    def __init__(self, when_said: Callable[[dict[str, Any]], None]) -> None:
-        super().__init__()
-        self.messages: list[dict[str, Any]] = []
-        self._when_said = when_said
-
-    def write(self, text: str) -> int:
-        self.messages.append(json.loads(text))
-        self._when_said(self.messages[-1])
-        return len(text)
-
-
-def serve(
-    messages: Sequence[dict[str, Any]], when_said: Callable[[Worker, dict[str, Any]], None] = lambda worker, reply: None
-) -> list[dict[str, Any]]:
-    """All replies of a worker in this process, which ends when each request has its answer."""
-    reading, writing = os.pipe()
-    unanswered = len(messages)
-
-    def hear(reply: dict[str, Any]) -> None:
-        nonlocal unanswered
-        when_said(here, reply)
-        unanswered -= reply["type"] in ("result", "error", "cancelled")
-        if not unanswered:
-            unanswered = -1
-            os.close(writing)
-
-    replies = Replies(hear)
-    with os.fdopen(reading, "rb") as requests:
-        here = Worker(requests, replies)
-        os.write(writing, b"".join(json.dumps(message).encode() + b"\n" for message in messages))
-        here.run()
-    return replies.messages
 
 
 def test_a_request_is_answered_with_progress_and_a_result(client: Client, volume: Path) -> None:
@@ -206,7 +100,7 @@ def test_running_out_of_memory_is_named_and_the_worker_goes_on(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Worker, "_segment", fail)
+    monkeypatch.setattr(worker, "answer", fail)
     _ready, *errors = serve([request(volume, "1"), request(volume, "2")])
     assert [(e["id"], e["kind"]) for e in errors] == [("1", "OutOfMemory"), ("2", "OutOfMemory")]
     assert "choose the CPU" in errors[0]["message"]
@@ -218,29 +112,32 @@ def test_a_package_that_is_missing_is_named_with_how_to_install_it(
     monkeypatch.setitem(sys.modules, "ScaleEquivSegLib.segmentation", None)
     _ready, _progress, error = serve([request(volume)])
     assert error["kind"] == "MissingPackage"
-    assert "ScaleEquivSegLib.segmentation is not installed; in Slicer, install" in error["message"]
+    assert "ScaleEquivSegLib.segmentation is not installed" in error["message"]
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"bundle": None}, "needs 'bundle'"),
-        ({"bundle": ""}, "needs 'bundle'"),
-        ({"bundle": 7}, "not 7"),
-        ({"inputs": []}, "one or more files"),
+        ({"bundle": None}, "'bundle' must not be None"),
+        ({"bundle": ""}, "the path of a file or folder"),
+        ({"bundle": 7}, "'bundle' must not be 7"),
+        ({"inputs": []}, "a list of one or more, each the path of a file"),
         ({"inputs": "scan.nrrd"}, "a list"),
-        ({"inputs": [{}]}, "needs 'inputs'"),
-        ({"output": "a\0b"}, "needs 'output'"),
-        ({"output": "\ud800"}, "needs 'output'"),
+        ({"inputs": [{}]}, "'inputs' must not be"),
+        ({"output": "a\0b"}, "'output' must not be"),
+        ({"output": "\ud800"}, "'output' must not be"),
+        ({"roi": {"centre": [0, 0, 0]}}, "'roi': A region of interest has"),
         ({"id": 7}, "id of a request"),
         ({"id": "x" * 201}, "id of a request"),
         ({"type": "dance"}, "unknown request 'dance'"),
         ({"type": ["segment"]}, "an object with a type"),
     ],
 )
-def test_a_request_without_its_keys_is_refused_by_name(volume: Path, change: dict[str, Any], reason: str) -> None:
+def test_a_request_with_a_key_that_is_wrong_is_refused_by_name(
+    volume: Path, change: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(BadRequest, match=reason):
-        segment_request(read_message(json.dumps(request(volume, **change)).encode()))
+        request_from(read_message(json.dumps(request(volume, **change)).encode()))
 
 
 def test_a_request_that_needs_more_than_its_keys_is_refused_by_name(volume: Path, tmp_path: Path) -> None:
@@ -286,7 +183,7 @@ class SomeSettings:
     [{"device": "cpu", "slab": 4}, {"slab": None, "precision": "float16"}, {"mirror": True, "replacement": 1}, {}],
 )
 def test_settings_are_what_a_request_has_of_them(values: dict[str, Any]) -> None:
-    assert settings_from(values, SomeSettings) == SomeSettings(**values)
+    assert instance_from(values, SomeSettings) == SomeSettings(**values)
 
 
 @pytest.mark.parametrize(
@@ -299,11 +196,11 @@ def test_settings_are_what_a_request_has_of_them(values: dict[str, Any]) -> None
 )
 def test_a_setting_that_is_none_or_of_another_kind_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(BadRequest, match=next(iter(values))):
-        settings_from(values, SomeSettings)
+        instance_from(values, SomeSettings)
 
 
 def test_every_setting_can_be_given_in_a_request() -> None:
-    assert settings_from(vars(Settings()), Settings) == Settings()
+    assert instance_from(vars(Settings()), Settings) == Settings()
 
 
 def test_a_line_is_never_held_longer_than_its_limit() -> None:
@@ -321,7 +218,7 @@ def test_spoilt_requests_are_refused_and_nothing_else(volume: Path) -> None:
             line[rng.randrange(len(line))] = rng.randrange(256)
         start = rng.randrange(len(line)) if rng.random() < 0.2 else 0
         with contextlib.suppress(BadRequest):
-            segment_request(read_message(bytes(line[start:])))
+            request_from(read_message(bytes(line[start:])))
 
 
 @pytest.mark.parametrize("line", [b"[" * 200_000, b'{"type":' * 100_000, b'{"type": "quit", "id": 1e999}', b"9" * 5000])
@@ -350,7 +247,7 @@ def test_after_any_garbage_a_good_request_has_its_result(client: Client, volume:
 
 
 def test_more_requests_than_can_wait_are_refused_one_by_one(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Worker, "_segment", lambda *_: time.sleep(0.002) or {})
+    monkeypatch.setattr(worker, "answer", lambda *_: time.sleep(0.002) or {})
     _ready, *replies = serve([request(volume, str(n), inputs=["a"], bundle="b") for n in range(2 * WAITING_AT_MOST)])
     assert sorted(int(reply["id"]) for reply in replies) == list(range(2 * WAITING_AT_MOST))
     refused = [reply for reply in replies if reply["type"] == "error"]
@@ -360,7 +257,7 @@ def test_more_requests_than_can_wait_are_refused_one_by_one(volume: Path, monkey
 
 def test_the_heart_beats_while_a_request_is_served_and_not_after(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "SECONDS_BETWEEN_HEARTBEATS", 0.01)
-    monkeypatch.setattr(Worker, "_segment", lambda *_: time.sleep(0.3) or {})
+    monkeypatch.setattr(worker, "answer", lambda *_: time.sleep(0.3) or {})
     _ready, *beats, result = serve([request(volume, "slow")])
     assert len(beats) > 3
     assert all(beat == {"type": "heartbeat", "id": "slow"} for beat in beats)
@@ -380,29 +277,30 @@ def test_a_request_can_be_cancelled_between_any_two_phases(volume: Path) -> None
     assert not any(Path(sent["output"]).exists() for sent in requests)
 
 
-def test_a_bundle_is_loaded_again_when_it_has_changed(volume: Path, tmp_path: Path) -> None:
+def test_a_bundle_is_loaded_again_when_it_has_changed(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(bundled_models() / "phantom-unet", folder)
-    here = Worker(io.BytesIO(), io.StringIO())
-    job = Job(segment_request(request(volume, bundle=str(folder))))
-    first = here._model(job)
-    assert here._model(job) is first
+    models = Models()
+
+    def model() -> Model:
+        return models.model(read_bundle(folder), lambda *_: None)
+
+    first = model()
+    assert model() is first
     card = json.loads((folder / CARD).read_text())
     card["spacing"] = [2, 2, 2]
     del card[SEAL]
     (folder / CARD).write_text(json.dumps(card))
-    assert here._model(job).bundle.spacing == (2, 2, 2)
+    assert model().bundle.spacing == (2, 2, 2)
 
 
-def test_few_networks_are_kept_and_those_used_last(
-    volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "MODELS_KEPT", 2)
-    here = Worker(io.BytesIO(), io.StringIO())
+def test_few_networks_are_kept_and_those_used_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "MODELS_KEPT", 2)
+    models = Models()
     for name in "abac":
         shutil.copytree(bundled_models() / "phantom-unet", tmp_path / name, dirs_exist_ok=True)
-        here._model(Job(segment_request(request(volume, bundle=str(tmp_path / name)))))
-    assert [folder.name for folder in here._models] == ["a", "c"]
+        models.model(read_bundle(tmp_path / name), lambda *_: None)
+    assert [folder.name for folder in models.kept] == ["a", "c"]
 
 
 @pytest.mark.parametrize("used", [True, False])
@@ -412,7 +310,7 @@ def test_memory_of_a_gpu_is_given_back_after_each_request_if_one_was_used(
     freed = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: used)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(1))
-    monkeypatch.setattr(Worker, "_segment", lambda *_: {})
+    monkeypatch.setattr(worker, "answer", lambda *_: {})
     serve([request(volume, "a"), request(volume, "b")])
     assert len(freed) == 2 * used
 

@@ -142,6 +142,8 @@ class Cohort:
 
     def _not_ours(self, found: Mapping[str, str]) -> str:
         """The first thing in which a provenance differs from that of this bundle and these settings, if any."""
+        if "roi" in found:
+            return "segmented in a region of interest only"
         card = seal_of(self._bundle.card)
         wanted = {"weights_sha256": self._bundle.sha256, "card_sha256": card, **self._settings.provenance()}
         for key, value in wanted.items():

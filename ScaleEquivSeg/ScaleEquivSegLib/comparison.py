@@ -4,7 +4,7 @@ Masks and labels are arrays (k, j, i); distances are in millimetres."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -17,6 +17,14 @@ from .volume import AxisOrder, Geometry, Volume
 
 TOLERANCE_MM = 1.0
 """Surfaces this close count as the same in the surface Dice, unless told otherwise."""
+
+
+Check = Callable[[], None]
+"""Called often in what takes long; stops it by raising."""
+
+
+def _go_on() -> None:
+    pass
 
 
 class Agreement(IntEnum):
@@ -66,6 +74,22 @@ class Region:
     centre: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """All figures of two segmentations, class by class, and where they differ, the largest region first."""
+
+    classes: Mapping[str, ClassAgreement]
+    regions: Sequence[Region]
+    geometry: Geometry
+
+    def figures(self, regions_at_most: int) -> dict[str, float]:
+        """All of it, flat."""
+        flat = figures(self.classes, self.geometry)
+        for name, row in self.classes.items():
+            flat |= {f"ml.{name}.a": row.ml_a, f"ml.{name}.b": row.ml_b}
+        return flat | region_figures(self.regions, regions_at_most)
+
+
 def check_same_grid(a: Volume, b: Volume, name_a: str = "one segmentation", name_b: str = "the other") -> None:
     """Refuse volumes that cannot be compared voxel by voxel."""
     if not a.geometry.agrees_with(b.geometry):
@@ -99,7 +123,9 @@ def dice_per_label(a: Volume, b: Volume, labels: Iterable[Label]) -> dict[str, f
     return {label.name: dice(a.array == label.value, b.array == label.value) for label in labels}
 
 
-def surface_distances(a: np.ndarray, b: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def surface_distances(
+    a: np.ndarray, b: np.ndarray, spacing: np.ndarray, check: Check = _go_on
+) -> tuple[np.ndarray, np.ndarray]:
     """Distances from A's surface voxels to the nearest of B's, and back; infinite where the other mask is empty.
 
     A surface voxel has one of its six neighbours outside the mask or outside the grid. Spacing counts i, j, k.
@@ -107,12 +133,20 @@ def surface_distances(a: np.ndarray, b: np.ndarray, spacing: np.ndarray) -> tupl
     occupied = a | b
     if not occupied.any():
         return np.empty(0), np.empty(0)
-    box = tuple(
-        slice(int(used[0]), int(used[-1]) + 1)
-        for used in (np.flatnonzero(occupied.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
-    )
+    box = _box_around(occupied)
+    check()
     of_a, of_b = (_surface(np.pad(mask[box], 1)) for mask in (a, b))
-    return _distance_to(of_b, spacing)[of_a], _distance_to(of_a, spacing)[of_b]
+    check()
+    return _distance_to(of_b, spacing, check)[of_a], _distance_to(of_a, spacing, check)[of_b]
+
+
+def _box_around(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    """The smallest part of a mask that has all of it; it must have something."""
+    k, j, i = (
+        slice(int(used[0]), int(used[-1]) + 1)
+        for used in (np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
+    )
+    return k, j, i
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
@@ -123,13 +157,37 @@ def _surface(mask: np.ndarray) -> np.ndarray:
     return mask & ~inside
 
 
-def _distance_to(surface: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+def _distance_to(surface: np.ndarray, spacing: np.ndarray, check: Check) -> np.ndarray:
     if not surface.any():
         return np.full(surface.shape, np.inf)
     image = sitk.GetImageFromArray(surface.astype(np.uint8))
     image.SetSpacing(spacing.tolist())
-    distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
-    return np.abs(sitk.GetArrayFromImage(distance))
+    distances = sitk.SignedMaurerDistanceMapImageFilter()
+    distances.SetSquaredDistance(False)
+    distances.SetUseImageSpacing(True)
+    return np.abs(_filtered(distances, image, check))
+
+
+def _filtered(maker: sitk.ImageFilter, image: sitk.Image, check: Check) -> np.ndarray:
+    """What a filter makes of an image, unless the check stops it: what it raises cannot pass through ITK."""
+    stops: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            check()
+        except Exception as stop:
+            stops.append(stop)
+            maker.Abort()
+
+    maker.AddCommand(sitk.sitkProgressEvent, ask)
+    try:
+        made = maker.Execute(image)
+    except RuntimeError:
+        if not stops:
+            raise
+    if stops:
+        raise stops[0]
+    return sitk.GetArrayFromImage(made)
 
 
 def hausdorff95(there: np.ndarray, back: np.ndarray) -> float:
@@ -153,10 +211,10 @@ def surface_dice(there: np.ndarray, back: np.ndarray, tolerance_mm: float) -> fl
 
 
 def compare_masks(
-    a: np.ndarray, b: np.ndarray, geometry: Geometry, tolerance_mm: float = TOLERANCE_MM
+    a: np.ndarray, b: np.ndarray, geometry: Geometry, tolerance_mm: float = TOLERANCE_MM, check: Check = _go_on
 ) -> ClassAgreement:
     """All figures of two masks on one grid."""
-    there, back = surface_distances(a, b, geometry.spacing)
+    there, back = surface_distances(a, b, geometry.spacing, check)
     return ClassAgreement(
         dice=dice(a, b),
         hd95=hausdorff95(there, back),
@@ -167,14 +225,22 @@ def compare_masks(
 
 
 def compare_classes(
-    a: Volume, b: Volume, names: Mapping[int, str], tolerance_mm: float = TOLERANCE_MM
+    a: Volume, b: Volume, names: Mapping[int, str], tolerance_mm: float = TOLERANCE_MM, check: Check = _go_on
 ) -> dict[str, ClassAgreement]:
     """All figures of each class by name; the two must lie on the same grid."""
     check_same_grid(a, b)
     return {
-        name: compare_masks(a.array == value, b.array == value, a.geometry, tolerance_mm)
+        name: compare_masks(a.array == value, b.array == value, a.geometry, tolerance_mm, check)
         for value, name in names.items()
     }
+
+
+def compare(
+    a: Volume, b: Volume, names: Mapping[int, str], tolerance_mm: float = TOLERANCE_MM, check: Check = _go_on
+) -> Comparison:
+    """How far two segmentations agree on each class, and where they differ."""
+    classes = compare_classes(a, b, names, tolerance_mm, check)
+    return Comparison(classes, disagreement_regions(a, b, check), a.geometry)
 
 
 def mean_hd95(values: Iterable[float], geometry: Geometry) -> float:
@@ -205,16 +271,18 @@ def figures(classes: Mapping[str, ClassAgreement], geometry: Geometry) -> dict[s
     return flat
 
 
-def agreement_map(a: Volume, b: Volume, value: int | None = None) -> Volume:
+def agreement_map(a: Volume, b: Volume, value: int | None = None, check: Check = _go_on) -> Volume:
     """Where A and B have a class, as `Agreement` (uint8); any class without a value."""
     check_same_grid(a, b)
-    in_a, in_b = (a.array != 0, b.array != 0) if value is None else (a.array == value, b.array == value)
     codes = np.zeros(a.array.shape, np.uint8)
-    codes[in_a & ~in_b] = Agreement.ONLY_A
-    codes[in_b & ~in_a] = Agreement.ONLY_B
-    codes[in_a & in_b] = Agreement.BOTH
-    if value is None:
-        codes[in_a & in_b & (a.array != b.array)] = Agreement.OTHER_CLASS
+    for plane, of_a, of_b in zip(codes, a.array, b.array, strict=True):
+        check()
+        in_a, in_b = (of_a != 0, of_b != 0) if value is None else (of_a == value, of_b == value)
+        plane[in_a & ~in_b] = Agreement.ONLY_A
+        plane[in_b & ~in_a] = Agreement.ONLY_B
+        plane[in_a & in_b] = Agreement.BOTH
+        if value is None:
+            plane[in_a & in_b & (of_a != of_b)] = Agreement.OTHER_CLASS
     return Volume(codes, a.geometry)
 
 
@@ -242,17 +310,21 @@ def confusion_figures(found: Volume, reference: Volume, names: Mapping[int, str]
     }
 
 
-def disagreement_regions(a: Volume, b: Volume) -> list[Region]:
+def disagreement_regions(a: Volume, b: Volume, check: Check = _go_on) -> list[Region]:
     """Connected pieces in which two segmentations differ, the largest first; corners connect."""
     check_same_grid(a, b)
-    differing = sitk.GetImageFromArray((a.array != b.array).astype(np.uint8))
-    components = sitk.GetArrayFromImage(sitk.ConnectedComponent(differing, True))
-    where = np.nonzero(components)
-    if not where[0].size:
+    differing = a.array != b.array
+    if not differing.any():
         return []
+    box = _box_around(differing)
+    connect = sitk.ConnectedComponentImageFilter()
+    connect.FullyConnectedOn()
+    components = _filtered(connect, sitk.GetImageFromArray(differing[box].astype(np.uint8)), check)
+    where = np.nonzero(components)
     number = components[where].astype(np.int64) - 1
     voxels = np.bincount(number)
-    centres = a.geometry.to_ras(np.stack([np.bincount(number, index) / voxels for index in where[::-1]], axis=1))
+    ijk = [np.bincount(number, index) / voxels + part.start for index, part in zip(where, box, strict=True)][::-1]
+    centres = a.geometry.to_ras(np.stack(ijk, axis=1))
     ml = a.geometry.voxel_ml
     return [
         Region(int(voxels[n]), int(voxels[n]) * ml, (float(centres[n, 0]), float(centres[n, 1]), float(centres[n, 2])))

@@ -39,6 +39,24 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def devices_here() -> dict[str, str]:
+    """What can be picked on this machine, by name, and what to call it: GPUs with the memory they have."""
+    found = {"auto": "Automatic"}
+    for number in range(torch.cuda.device_count()):
+        found[f"cuda:{number}"] = f"{torch.cuda.get_device_name(number)} ({_memory_of(number)})"
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    return found | {"cpu": "CPU"}
+
+
+def _memory_of(number: int) -> str:
+    try:
+        free, total = torch.cuda.mem_get_info(number)
+    except RuntimeError as error:  # one that another program keeps to itself, or that is in a bad state
+        return f"not usable now: {_first_line(error)}"
+    return f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+
+
 def _is_available(device: torch.device) -> bool:
     if device.type == "cuda":
         return (device.index or 0) < torch.cuda.device_count()

@@ -69,6 +69,24 @@ class BadCaseList(SegmentationError):
     exit_code = 11
 
 
+class MissingPackage(SegmentationError):
+    """A Python package that computing needs is not installed."""
+
+    exit_code = 12
+
+
+class UnsuitablePackage(SegmentationError):
+    """A Python package in a version that computing cannot use."""
+
+    exit_code = 13
+
+
+class BadRegion(SegmentationError):
+    """A region of interest that is none, or that holds no voxel of the volume."""
+
+    exit_code = 14
+
+
 class Cancelled(SegmentationError):
     """The user stopped the run; nothing was written."""
 

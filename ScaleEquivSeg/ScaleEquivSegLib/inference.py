@@ -14,8 +14,9 @@ from torch import Tensor
 from .bundles import Bundle, read_weights
 from .devices import bytes_for_a_slab
 from .errors import BadBundle
+from .layers.maps import Grid
 from .networks import CLASSIFIERS, Classifier, SegmentationNetwork, UNet, build_network
-from .networks.sweep import Planes, Sweep
+from .networks.sweep import Part, Planes, Sweep, reach_of, seen_from, whole
 from .networks.unet import fold_normalisation
 
 MAPS_AT_ONCE = {"cpu": 8, "cuda": 30, "mps": 30}
@@ -63,7 +64,7 @@ def _refuse_not_finite(weights: Iterable[Tensor]) -> None:
 class WorkingImage:
     """What a network is shown of volumes (k, j, i) on one grid.
 
-    The numbers are computed for the planes asked for: a large volume is not held a second time as float32.
+    The numbers are computed for the part asked for: a large volume is not held a second time as float32.
     """
 
     channels: Sequence[np.ndarray]
@@ -75,15 +76,15 @@ class WorkingImage:
         k, j, i = self.channels[0].shape
         return i, j, k
 
-    def planes(self, axis: int, start: int, stop: int) -> Tensor:
-        """Planes start ... stop - 1 along x, y or z, (channel, x, y, z)."""
-        cut = tuple(slice(start, stop) if i == axis else slice(None) for i in (2, 1, 0))
+    def voxels(self, part: Part) -> Tensor:
+        """What the network is shown of a part, (channel, x, y, z)."""
+        cut = slices(part)[::-1]
         shown = [shades(channel[cut]) for channel, shades in zip(self.channels, self.shades, strict=True)]
         return torch.from_numpy(np.stack(shown).transpose(0, 3, 2, 1))
 
     def whole(self) -> Tensor:
-        """All planes, (channel, x, y, z)."""
-        return self.planes(0, 0, self.shape[0]).contiguous()
+        """All of it, (channel, x, y, z)."""
+        return self.voxels(whole(self.shape)).contiguous()
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,12 @@ class Mirror:
         """The image turned round."""
         return replace(image, channels=[np.flip(channel, 2 - self.axis) for channel in image.channels])
 
+    def part(self, part: Part, shape: Sequence[int]) -> Part:
+        """A part of the image of a shape, as the image turned round has it."""
+        size = shape[self.axis]
+        x, y, z = (range(size - p.stop, size - p.start) if i == self.axis else p for i, p in enumerate(part))
+        return x, y, z
+
     def scores(self, scores: Tensor) -> Tensor:
         """Scores (class, x, y, z) of the mirror image as those of the image."""
         return scores.flip(1 + self.axis)[list(self.classes)]
@@ -109,17 +116,20 @@ def score_planes(
     checkpoint: Checkpoint = lambda fraction: None,
     slab: int | None = None,
     mirror: Mirror | None = None,
+    part: Part | None = None,
 ) -> Planes:
     """The scores (class, x, y, z) of an image, computed plane by plane as they are read, along its longest axis.
 
     Read inside `torch.inference_mode()`. The number of planes computed at once changes how much memory it takes and not
     the scores. A network that cannot be swept sees the whole image at once. With a mirror the scores are those of the
-    mean of two probabilities: of the image, and of its mirror image put back.
+    mean of two probabilities: of the image, and of its mirror image put back. Of a part of the image the planes are to
+    be read where it has any, and they are as large as it is.
     """
     network.to(device)
+    part = part or whole(image.shape)
     axis = max((a for a in range(3) if not mirror or a != mirror.axis), key=lambda a: image.shape[a])
     if not mirror:
-        return _planes_of(network, image, axis, device, checkpoint, slab)
+        return _planes_of(network, image, part, axis, device, checkpoint, slab)
     halves = [0.0, 0.0]
 
     def half(number: int) -> Checkpoint:
@@ -129,8 +139,9 @@ def score_planes(
 
         return note
 
-    plain = _planes_of(network, image, axis, device, half(0), slab)
-    turned = _planes_of(network, mirror.image(image), axis, device, half(1), slab)
+    plain = _planes_of(network, image, part, axis, device, half(0), slab)
+    opposite = mirror.part(part, image.shape)
+    turned = _planes_of(network, mirror.image(image), opposite, axis, device, half(1), slab)
     readers = plain.reader(), turned.reader()
 
     def make(start: int, stop: int) -> Tensor:
@@ -143,26 +154,37 @@ def score_planes(
 def _planes_of(
     network: SegmentationNetwork,
     image: WorkingImage,
+    part: Part,
     axis: int,
     device: torch.device,
     checkpoint: Checkpoint,
     slab: int | None,
 ) -> Planes:
     if isinstance(network, UNet) and network.sweepable:
-        step = slab or _slab_that_fits(network, image.shape, axis, device)
-        return Sweep(network, image.planes, image.shape, axis, step, device, checkpoint).scores
+        step = slab or _slab_that_fits(network, image.shape, part, axis, device)
+        return Sweep(network, image.voxels, image.shape, part, axis, step, device, checkpoint).scores
+    count = image.shape[axis]
 
     def make(start: int, stop: int) -> Tensor:
         with _Watch(network, checkpoint):
-            return network(image.whole()[None].to(device))[0]
+            scores = network(image.whole()[None].to(device))[0]
+        x, y, z = (range(start, count) if i == axis else wanted for i, wanted in enumerate(part))
+        return scores[(slice(None), *slices((x, y, z)))]
 
-    count = image.shape[axis]
     return Planes(axis, count, count, make)
 
 
-def _slab_that_fits(network: UNet, shape: Sequence[int], axis: int, device: torch.device) -> int:
+def slices(part: Part) -> tuple[slice, slice, slice]:
+    """A part of a volume as the index of its voxels in an array (x, y, z)."""
+    x, y, z = (slice(indices.start, indices.stop) for indices in part)
+    return x, y, z
+
+
+def _slab_that_fits(network: UNet, shape: Sequence[int], part: Part, axis: int, device: torch.device) -> int:
     """How many planes to compute at once: as many as the memory for a slab holds, in the widest layer."""
-    plane = math.prod(shape) // shape[axis]
+    reach = reach_of(network)
+    seen = [seen_from(wanted, Grid(1.0, 0, size), reach) for wanted, size in zip(part, shape, strict=True)]
+    plane = math.prod(len(indices) for i, indices in enumerate(seen) if i != axis)
     finer = max(1.0, 1 / network.axis.first) ** 3  # scales finer than a voxel have more of them
     bytes_per_plane = finer * 4 * plane * network.widest * MAPS_AT_ONCE[device.type]
     return max(1, min(64, int(bytes_for_a_slab(device) // bytes_per_plane)))

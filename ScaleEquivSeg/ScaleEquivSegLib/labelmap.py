@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,11 @@ class Labelmap:
     names: Mapping[int, str]
 
 
-def read_labelmap(path: Path) -> Labelmap:
-    """Read labels from any file that holds a volume; class names from the segments of a `.seg.nrrd`."""
+def read_labelmap(path: Path, check: Callable[[], None] = lambda: None) -> Labelmap:
+    """Read labels from any file that holds a volume; class names from the segments of a `.seg.nrrd`.
+
+    The check is called often and stops it by raising.
+    """
     volume = read_volume(path)
     low, high = float(volume.array.min()), float(volume.array.max())
     if not (low >= 0 and high <= LARGEST_LABEL):  # false for NaN, too
@@ -42,6 +45,7 @@ def read_labelmap(path: Path) -> Labelmap:
     present = np.zeros(LARGEST_LABEL + 1, bool)
     labels = np.empty(volume.array.shape, np.uint16)
     for plane, values in zip(labels, volume.array, strict=True):
+        check()
         plane[:] = values
         if not np.array_equal(plane, values):
             raise UnsuitableVolume(f"{path} has fractions among its values; pick a segmentation, not an image.")

@@ -38,7 +38,12 @@ def scale_sweep(
     results = []
     for number, scale in enumerate(scales, 1):
         part = _part(progress, f"Scale {scale:g}", number, len(scales) + 1)
-        found = segment([magnified(channel, scale) for channel in channels], model, settings, part).labels
+        larger = []
+        for channel in channels:
+            part("Magnifying", 0.0)
+            larger.append(magnified(channel, scale))
+        found = segment(larger, model, settings, part).labels
+        part("Comparing", 1.0)
         with_itself = _dice(found, unscaled, scale, model)
         with_reference = None if reference is None else _dice(found, reference, scale, model)
         results.append(AtScale(scale, with_itself, with_reference))

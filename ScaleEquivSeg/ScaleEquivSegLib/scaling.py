@@ -30,3 +30,8 @@ def magnified_labels(labels: Volume, scale: float, classes: int) -> Volume:
         for value in range(classes + 1)
     ]
     return Volume(np.stack([mask.array for mask in one_hot]).argmax(0).astype(np.uint8), one_hot[0].geometry)
+
+
+def geometric_scales(low: float, high: float, steps: int) -> list[float]:
+    """Scales each larger than the one before by the same factor, and 1, which everything is compared with."""
+    return sorted({1.0, *(float(scale) for scale in np.geomspace(low, high, steps).round(3))})

@@ -17,13 +17,14 @@ from . import __version__
 from .bundles import Bundle, Channel, check_kind
 from .card import seal_of
 from .devices import Precision, arithmetic, pick_device, run_where_it_fits
-from .inference import Mirror, WorkingImage, load_network, score_planes
+from .inference import Mirror, WorkingImage, load_network, score_planes, slices
 from .inputs import suitable
 from .labelmap import segment_header
 from .layers.resample import apply_along_axes
 from .networks import SegmentationNetwork
-from .networks.sweep import Planes
+from .networks.sweep import Part, Planes
 from .provenance import voxels_sha256, write_with_provenance
+from .roi import Box
 from .volume import (
     AxisOrder,
     Geometry,
@@ -81,6 +82,8 @@ class Segmentation:
     seconds: float
     device: str
     warnings: tuple[str, ...] = field(default=())
+    roi: Box | None = None
+    """What lies outside was not looked at."""
 
     def provenance(self) -> dict[str, str]:
         """Where the labels come from, as strings for a file header: all of it, and nothing that changes by the hour."""
@@ -94,6 +97,7 @@ class Segmentation:
             "device": self.device,
             "deterministic": str(self.settings.deterministic),
             **software(),
+            **({"roi": self.roi.text()} if self.roi else {}),
             **({"warnings": " ".join(self.warnings)} if self.warnings else {}),
         }
 
@@ -122,23 +126,29 @@ def segment(
     model: Model,
     settings: Settings = Settings(),
     progress: Progress = lambda phase, fraction: None,
+    roi: Box | None = None,
 ) -> Segmentation:
-    """Segment a volume of one or several channels; the labels lie on the grid of the first."""
+    """Segment a volume of one or several channels; the labels lie on the grid of the first.
+
+    With a region of interest there are labels in it alone, the same as without. It has to lie in the world as the
+    volume does. What a network needs to see around it is computed, and not more, unless the network sees all at once.
+    """
     started = time.monotonic()
     device = pick_device(settings.device)
     progress("Preparing", 0.0)
     hashes = tuple(voxels_sha256(channel) for channel in channels)
     channels, notes = suitable(channels, hashes, model.bundle, settings.replace_nonfinite)
     geometry = channels[0].geometry
+    order = AxisOrder.towards(geometry.direction, model.bundle.orientation)
+    upright = [order.apply(channel) for channel in channels]
+    wanted = _Wanted.of(roi, upright[0].geometry)
     constant = [c.name for c, v in zip(model.bundle.inputs, channels, strict=True) if v.array.min() == v.array.max()]
     if constant:
         labels = np.zeros(geometry.shape, np.uint8)
         notes.append(f"{', '.join(constant)} has the same value everywhere; the segmentation is empty.")
     else:
-        order = AxisOrder.towards(geometry.direction, model.bundle.orientation)
-        upright = [order.apply(channel) for channel in channels]
-        found, device = _label_upright(upright, model, device, settings, progress, notes.append)
-        labels = order.undo(found)
+        found, device = _label_upright(upright, model, device, settings, wanted.part, progress, notes.append)
+        labels = order.undo(wanted.placed(found))
     return Segmentation(
         labels=Volume(labels, geometry),
         bundle=model.bundle,
@@ -148,7 +158,32 @@ def segment(
         seconds=time.monotonic() - started,
         device=str(device),
         warnings=tuple(notes),
+        roi=roi,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    """Where on a grid labels are wanted: in some or all of the voxels of a part of it."""
+
+    shape: tuple[int, int, int]
+    part: Part
+    inside: np.ndarray | None
+
+    @staticmethod
+    def of(roi: Box | None, geometry: Geometry) -> _Wanted:
+        if roi is None:
+            i, j, k = map(range, geometry.shape[::-1])
+            return _Wanted(geometry.shape, (i, j, k), None)
+        return _Wanted(geometry.shape, *roi.voxels_in(geometry))
+
+    def placed(self, found: np.ndarray) -> np.ndarray:
+        """The labels (k, j, i) of the part where they belong, background all around."""
+        if self.inside is None:
+            return found
+        labels = np.zeros(self.shape, np.uint8)
+        labels[slices(self.part)[::-1]] = found * self.inside
+        return labels
 
 
 def _label_upright(
@@ -156,11 +191,13 @@ def _label_upright(
     model: Model,
     device: torch.device,
     settings: Settings,
+    part: Part,
     progress: Progress,
     note: Callable[[str], None],
 ) -> tuple[np.ndarray, torch.device]:
-    """Labels on the grid of volumes that are already in the bundle's orientation, and where they were computed."""
+    """Labels of a part of volumes that are already in the bundle's orientation, and where they were computed."""
     image, working = _working_image_upright(channels, model.bundle)
+    back = _WayBack.between(working, channels[0].geometry, part)
     left_right = next(axis for axis, letter in enumerate(model.bundle.orientation) if letter in "RL")
     mirror = Mirror(left_right, model.bundle.mirrored_classes) if settings.mirror else None
 
@@ -173,8 +210,9 @@ def _label_upright(
                 lambda fraction: progress("Segmenting", fraction),
                 slab,
                 mirror,
+                back.seen,
             )
-            return _labels_on_grid(scores, working, channels[0].geometry)
+            return _labels_of(scores, back)
 
     return run_where_it_fits(run, device, note, settings.slab)
 
@@ -203,25 +241,51 @@ def _working_image_upright(channels: Sequence[Volume], how: Preparation) -> tupl
     return WorkingImage(arrays, shades), target
 
 
-def _labels_on_grid(scores: Planes, source: Geometry, target: Geometry) -> np.ndarray:
-    """The most probable class at every voxel of a grid with the same axes (k, j, i), plane by plane.
+@dataclass(frozen=True)
+class _WayBack:
+    """How scores on one grid become those of a part of another with the same axes: the part of the first that is seen,
+    and per axis x, y, z the matrix (voxels of the part, voxels of the first grid) that interpolates; none if the grids
+    are the same."""
+
+    part: Part
+    seen: Part
+    weights: Sequence[torch.Tensor]
+
+    @staticmethod
+    def between(source: Geometry, target: Geometry, part: Part) -> _WayBack:
+        if source.agrees_with(target, tolerance_mm=1e-6):
+            return _WayBack(part, part, ())
+        matrices = interpolation_weights(source, target)
+        rows = [
+            torch.from_numpy(matrix[wanted.start : wanted.stop]) for matrix, wanted in zip(matrices, part, strict=True)
+        ]
+        x, y, z = map(_columns_used, rows)
+        return _WayBack(part, (x, y, z), rows)
+
+
+def _columns_used(rows: torch.Tensor) -> range:
+    used = rows.any(0).nonzero()
+    return range(int(used.min()), int(used.max()) + 1)
+
+
+def _labels_of(scores: Planes, back: _WayBack) -> np.ndarray:
+    """The most probable class at every voxel (k, j, i) of a part, plane by plane.
 
     On another grid probabilities are interpolated first, then compared.
     """
-    size = [int(n) for n in target.size]
-    labels = np.empty(size, np.uint8)  # x, y, z as the scores
+    labels = np.empty([len(indices) for indices in back.part], np.uint8)  # x, y, z as the scores
     read, axis = scores.reader(), scores.axis
-    same = source.agrees_with(target, tolerance_mm=1e-6)
-    weights = [] if same else [torch.from_numpy(w) for w in interpolation_weights(source, target)]
-    for start in range(0, size[axis], PLANES_AT_ONCE):
-        stop = min(start + PLANES_AT_ONCE, size[axis])
-        if same:
-            planes = read(start, stop)
+    offset, count = back.part[axis].start, len(back.part[axis])
+    for start in range(0, count, PLANES_AT_ONCE):
+        stop = min(start + PLANES_AT_ONCE, count)
+        if not back.weights:
+            planes = read(offset + start, offset + stop)
         else:
-            used = weights[axis][start:stop].any(0).nonzero()
-            first, last = int(used.min()), int(used.max()) + 1
-            along = [w[start:stop, first:last] if i == axis else w for i, w in enumerate(weights)]
-            planes = apply_along_axes(torch.softmax(read(first, last).float(), 0)[None], along)[0]
+            rows = [w[start:stop] if i == axis else w for i, w in enumerate(back.weights)]
+            seen = [_columns_used(r) if i == axis else s for i, (r, s) in enumerate(zip(rows, back.seen, strict=True))]
+            weights = [r[:, s.start : s.stop] for r, s in zip(rows, seen, strict=True)]
+            probabilities = torch.softmax(read(seen[axis].start, seen[axis].stop).float(), 0)
+            planes = apply_along_axes(probabilities[None], weights)[0]
         labels[tuple(slice(start, stop) if i == axis else slice(None) for i in range(3))] = planes.argmax(0).cpu()
     return labels.transpose(2, 1, 0)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def write_text(text: str, path: Path) -> None:
     """Write a text; what UTF-8 cannot hold, such as part of an odd file name, is written as an escape."""
     with in_one_piece(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def finite(content: Mapping[str, object]) -> dict[str, object]:
+    """What JSON can hold: it has no infinity, so figures that are not finite become null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in content.items()
+    }
 
 
 def remove(path: Path) -> None:

@@ -1,10 +1,10 @@
 """The process that computes for the panel: requests and replies are JSON, one object a line, on stdin and stdout.
 
-`request.py` says what can be asked. Replies: `ready` once, with the protocol's number, process id and version. Requests
-are served one after the other, in the order they came; each is answered by `progress` and `heartbeat` any number of
-times and at last by one of `result`, `error`, `cancelled`. A heartbeat comes every second or so, whatever is being
-done: who hears none for long may kill the process. A line that is no request is answered by an error without an id,
-a longer row of such lines by silence. The end of stdin is a `quit`.
+`request.py` says what can be asked, `answers.py` what is done for it. Replies: `ready` once, with the protocol's
+number, process id and version. Requests are served one after the other, in the order they came; each is answered by
+`progress` and `heartbeat` any number of times and at last by one of `result`, `error`, `cancelled`. A heartbeat comes
+every second or so, whatever is being done: who hears none for long may kill the process. A line that is no request is
+answered by an error without an id, a longer row of such lines by silence. The end of stdin is a `quit`.
 """
 
 from __future__ import annotations
@@ -20,29 +20,21 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from . import __version__
-from .errors import BadRequest, Cancelled, OutputExists, SegmentationError
+from .answers import Models, answer
+from .errors import BadRequest, Cancelled, MissingPackage, SegmentationError
 from .progress import Remaining
-from .request import PROTOCOL, SegmentRequest, lines, read_message, segment_request, settings_from
-
-if TYPE_CHECKING:
-    from .segmentation import Model
-    from .volume import Volume
+from .request import PROTOCOL, Request, lines, read_message, request_from
 
 SECONDS_BETWEEN_PROGRESS = 0.1
 SECONDS_BETWEEN_HEARTBEATS = 1.0
 WAITING_AT_MOST = 100
 REFUSALS_IN_A_ROW = 20
 """So many replies to lines that are no requests fit into a pipe that nobody empties."""
-MODELS_KEPT = 4
 OUT_OF_MEMORY = "The memory of this device is not enough for this volume; choose the CPU, or crop the volume."
-HOW_TO_INSTALL = (
-    "in Slicer, install the PyTorch extension and then PyTorch with it, and safetensors with "
-    "slicer.util.pip_install('safetensors')."
-)
+HOW_TO_MEND = "install it with pip; if that does not help, install PyTorch again."
 
 Message = Mapping[str, Any]
 
@@ -51,7 +43,7 @@ Message = Mapping[str, Any]
 class Job:
     """A request that was accepted and is not yet answered."""
 
-    request: SegmentRequest
+    request: Request
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -64,7 +56,7 @@ class Worker:
         self._waiting: queue.Queue[Job | None] = queue.Queue()
         self._jobs: list[Job] = []
         self._closing = threading.Event()
-        self._models: dict[Path, Model] = {}
+        self._models = Models()
         self._remaining = Remaining()
         self._last_progress = 0.0
         self._speaking = threading.Lock()
@@ -106,7 +98,7 @@ class Worker:
         try:
             if len(self._jobs) >= WAITING_AT_MOST:
                 raise BadRequest(f"{WAITING_AT_MOST} requests are waiting already; send it again after the next reply.")
-            job = Job(segment_request(message))
+            job = Job(request_from(message))
         except BadRequest as error:
             self._say({"id": message["id"], **_error(error)})
         else:
@@ -136,63 +128,19 @@ class Worker:
 
     def _answer(self, job: Job) -> Message:
         try:
-            return {"type": "result", **self._segment(job)}
+            return {"type": "result", **answer(job.request, self._models, lambda *step: self._progress(job, *step))}
         except Cancelled:
             return {"type": "cancelled"}
         except SegmentationError as error:
             return _error(error)
         except ModuleNotFoundError as error:
-            return _error(
-                error, "MissingPackage", f"The Python package {error.name} is not installed; {HOW_TO_INSTALL}"
-            )
+            missing = f"The Python package {error.name} is not installed, or a part of it is missing; {HOW_TO_MEND}"
+            return _error(error, MissingPackage.__name__, missing)
         except Exception as error:  # the panel must hear of everything else too; the log has the details
             traceback.print_exc()
             if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # numpy's, torch's
                 return _error(error, "OutOfMemory", OUT_OF_MEMORY)
             return _error(error, message=f"Unexpected error: {error}")
-
-    def _segment(self, job: Job) -> Message:
-        request = job.request
-        self._progress(job, "Starting", 0.0)
-        # torch takes seconds to import: not before it is needed, and after the panel has heard from us.
-        from .segmentation import Settings, segment, write_segmentation
-        from .volume import ending_of, read_image
-
-        settings = settings_from(request.settings, Settings)
-        ending_of(request.output)  # else an error
-        if os.path.lexists(request.output):
-            raise OutputExists(f"{request.output} exists; name a file that does not.")
-        model = self._model(job)
-        channels: list[Volume] = []
-        for path in request.inputs:
-            self._progress(job, "Reading", len(channels) / len(request.inputs))
-            channels.append(read_image(path))
-        result = segment(channels, model, settings, lambda *step: self._progress(job, *step))
-        self._progress(job, "Writing", 0.0)
-        write_segmentation(result, request.output, compress=False)
-        return {
-            "output": str(request.output),
-            "ml": dict(result.ml),
-            "seconds": result.seconds,
-            "device": result.device,
-            "warnings": list(result.warnings),
-            "provenance": result.provenance(),
-        }
-
-    def _model(self, job: Job) -> Model:
-        """The bundle as it is now; its network is loaded again only if something in the folder changed."""
-        from .bundles import read_bundle
-        from .segmentation import load_model
-
-        bundle = read_bundle(job.request.bundle)
-        model = self._models.pop(bundle.folder, None)
-        if model is None or model.bundle != bundle:
-            self._progress(job, "Loading the network", 0.0)
-            model = load_model(bundle)
-        self._models[bundle.folder] = model
-        while len(self._models) > MODELS_KEPT:
-            del self._models[next(iter(self._models))]  # the one that was not used for longest
-        return model
 
     def _progress(self, job: Job, phase: str, fraction: float) -> None:
         if job.cancelled.is_set() or self._closing.is_set():

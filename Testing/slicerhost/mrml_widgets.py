@@ -257,6 +257,48 @@ class qMRMLSegmentsTableView(SceneWidget):
 
 
 @stand_in
+class qMRMLTableView(QtWidgets.QTableView):
+    """Shows a table node's cells as VTK writes them, under the names of its columns."""
+
+    mrml_signals: ClassVar[dict[str, str]] = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged(PyObject)"}
+    mrml_slots = ("setMRMLScene(vtkMRMLScene*)", "setMRMLTableNode(vtkMRMLNode*)")
+    mrmlSceneChanged = Signal(object)
+    selectionChanged = Signal()
+    _node: Any = None
+    _tag: int = 0
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setModel(QtGui.QStandardItemModel(self))
+
+    def mrmlTableNode(self) -> Any:
+        return self._node
+
+    def setMRMLTableNode(self, node: Any) -> None:
+        if node is not None and not node.IsA("vtkMRMLTableNode"):
+            raise ValueError(f"{node.GetClassName()} is no table node")
+        if self._node is not None:
+            self._node.RemoveObserver(self._tag)
+        self._node = node
+        if node is not None:
+            self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._fill())
+        self._fill()
+
+    def _fill(self) -> None:
+        model, table = self.model(), self._node.GetTable() if self._node is not None else None
+        model.clear()
+        for number in range(table.GetNumberOfColumns() if table is not None else 0):
+            column = table.GetColumn(number)
+            cells = [QtGui.QStandardItem(column.GetVariantValue(r).ToString()) for r in range(table.GetNumberOfRows())]
+            for cell in cells:
+                cell.setEditable(not self._node.GetLocked())
+            model.appendColumn(cells)
+            title = self._node.GetColumnTitle(column.GetName()) or column.GetName()
+            named = self._node.GetUseColumnTitleAsColumnHeader()
+            model.setHorizontalHeaderItem(number, QtGui.QStandardItem(title if named else f"{number + 1}"))
+
+
+@stand_in
 class qMRMLSliderWidget(ctkSliderWidget):
     mrml_slots = ("setMRMLScene(vtkMRMLScene*)",)
 
@@ -274,5 +316,5 @@ class qMRMLSpinBox(QtWidgets.QDoubleSpinBox):
 
 WIDGETS: dict[str, type] = {
     cls.__name__: cls
-    for cls in (qMRMLWidget, qMRMLNodeComboBox, qMRMLSegmentsTableView, qMRMLSliderWidget, qMRMLSpinBox)
+    for cls in (qMRMLWidget, qMRMLNodeComboBox, qMRMLSegmentsTableView, qMRMLTableView, qMRMLSliderWidget, qMRMLSpinBox)
 }

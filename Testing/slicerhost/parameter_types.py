@@ -131,6 +131,10 @@ class Parameter:
     def read(self, node: Any) -> Any:
         if is_node_type(self.type):
             return node.GetNodeReference(self.name)
+        if is_node_list(self.type):
+            count = int(node.GetParameter(f"{self.name}_len") or 0)
+            nodes = [node.GetNodeReference(f"{self.name}_{n}") for n in range(count)]
+            return ObservedList(nodes, lambda values: self.write(node, values))
         text = node.GetParameter(self.name)
         if typing.get_origin(self.type) is list:
             return ObservedList(json.loads(text), lambda values: self.write(node, values))
@@ -144,6 +148,13 @@ class Parameter:
             # An empty parameter marks "no node" as a choice that was made.
             node.SetParameter(self.name, "")
             node.SetNodeReferenceID(self.name, value.GetID() if value is not None else None)
+        elif is_node_list(self.type):
+            # As many references as there are nodes, and none left over from a longer list.
+            known = int(node.GetParameter(f"{self.name}_len") or 0)
+            for number, each in enumerate([*value, *[None] * (known - len(value))]):
+                node.SetNodeReferenceID(f"{self.name}_{number}", each.GetID() if each is not None else None)
+            node.SetParameter(f"{self.name}_len", str(len(value)))
+            node.SetParameter(self.name, "")
         elif typing.get_origin(self.type) is list:
             node.SetParameter(self.name, json.dumps(list(value)))
         else:
@@ -157,7 +168,8 @@ class Parameter:
         expected = (list, ObservedList) if is_list else (int, float) if self.type is float else self.type
         if value is not None and not isinstance(value, expected):
             raise TypeError(f"parameter '{self.name}' is {self.type}, not {type(value).__name__}: {value!r}")
-        if is_list and not all(isinstance(v, typing.get_args(self.type)) for v in value):
+        elements = (*typing.get_args(self.type), type(None)) if is_node_list(self.type) else typing.get_args(self.type)
+        if is_list and not all(isinstance(v, elements) for v in value):
             raise TypeError(f"parameter '{self.name}' is {self.type}: {value!r}")
         for validator in self.validators:
             validator.validate(value)
@@ -165,6 +177,10 @@ class Parameter:
 
 def is_node_type(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, slicer.vtkMRMLNode)
+
+
+def is_node_list(kind: Any) -> bool:
+    return typing.get_origin(kind) is list and is_node_type(typing.get_args(kind)[0])
 
 
 def _own_default(kind: Any) -> Any:
@@ -177,7 +193,7 @@ def _own_default(kind: Any) -> Any:
 
 def _is_supported(kind: Any) -> bool:
     if typing.get_origin(kind) is list:
-        return typing.get_args(kind) in ((str,), (int,), (float,), (bool,))
+        return typing.get_args(kind) in ((str,), (int,), (float,), (bool,)) or is_node_list(kind)
     simple = (bool, int, float, str, pathlib.Path)
     return is_node_type(kind) or kind in simple or (isinstance(kind, type) and issubclass(kind, enum.Enum))
 

@@ -51,6 +51,9 @@ def load_ui(path: str | Path) -> QtWidgets.QWidget:
     top = loader.load(buffer)
     if top is None:
         raise UiError(f"{path}: {loader.errorString()}")
+    for buddy in root.iterfind(".//property[@name='buddy']/cstring"):
+        if top.findChild(QtWidgets.QWidget, buddy.text) is None:
+            raise UiError(f"buddy: no object '{buddy.text}'")
     for connection in connections if connections is not None else ():
         _make_connection(top, connection)
     return top
@@ -67,6 +70,8 @@ def _check_element(element: ElementTree.Element) -> None:
     known = set(members(cls).properties)
     if element.tag == "layout":
         known |= _LAYOUT_PSEUDO_PROPERTIES
+    if class_name == "QLabel":
+        known.add("buddy")  # Designer's name for the widget that the label's shortcut goes to
     for item in element.findall("property"):
         name = item.get("name", "")
         # stdset="0" on a name Qt does not know makes a dynamic property, as SlicerParameterName is.

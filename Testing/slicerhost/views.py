@@ -1,5 +1,5 @@
-"""Pictures of the current layout's slice and 3D views, drawn off screen by Slicer's own displayable managers,
-side by side, each under a title bar as in Slicer."""
+"""Pictures of the current layout, its slice and 3D views drawn off screen by Slicer's own displayable managers,
+its plots by VTK's charts, each under a title bar as in Slicer."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import vtk
 from PySide6 import QtCore, QtGui
 from vtk.util.numpy_support import vtk_to_numpy
 
+from .arrangement import arranged
+from .plot_view import draw_chart
+
 # Without a display VTK would try X first, and complain.
 os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
@@ -25,7 +28,6 @@ _SLICE_MANAGERS = (
 # vtkMRMLViewDisplayableManager is left out: it crashes without the camera manager.
 _THREE_D_MANAGERS = ("vtkMRMLModelDisplayableManager", "vtkMRMLSegmentationsDisplayableManager3D")
 _TITLE_HEIGHT = 24
-_GAP = 2
 
 
 def register_displayable_managers(application_logic: Any) -> None:
@@ -39,27 +41,34 @@ def register_displayable_managers(application_logic: Any) -> None:
 
 
 def render_views(layout_manager: Any, path: str | Path, size: tuple[int, int]) -> None:
-    """Write one PNG of `size` with every slice and 3D view of the current layout."""
-    nodes = [n for n in layout_manager.shown_nodes() if n.IsA("vtkMRMLSliceNode") or n.IsA("vtkMRMLViewNode")]
-    if not nodes:
-        raise ValueError("the current layout has no slice or 3D view")
+    """Write one PNG of `size` with the views of the current layout where it puts them."""
+    scene = layout_manager.mrmlScene()
     picture = QtGui.QImage(*size, QtGui.QImage.Format_RGB32)
     picture.fill(QtGui.QColor(40, 40, 40))
     painter = QtGui.QPainter(picture)
-    width = (size[0] - _GAP * (len(nodes) - 1)) // len(nodes)
-    height = size[1] - _TITLE_HEIGHT
-    for column, node in enumerate(nodes):
-        left = column * (width + _GAP)
-        if node.IsA("vtkMRMLSliceNode"):
-            logic = layout_manager.sliceWidget(node.GetLayoutName()).sliceLogic()
-            image, offset = _slice_picture(node, logic, width, height), _offset_text(node, logic)
-        else:
-            image, offset = _three_d_picture(node, width, height), ""
-        painter.drawImage(left, _TITLE_HEIGHT, image)
-        _draw_title(painter, QtCore.QRect(left, 0, width, _TITLE_HEIGHT), node, offset)
+    description = layout_manager.layoutLogic().GetLayoutNode().GetCurrentLayoutDescription()
+    for class_name, name, place in arranged(description, picture.rect()):
+        node = scene.GetSingletonNode(name, class_name)
+        inside = place.adjusted(0, _TITLE_HEIGHT, 0, 0)
+        image, offset = _picture(node, layout_manager, inside.width(), inside.height())
+        painter.drawImage(inside.topLeft(), image)
+        _draw_title(painter, QtCore.QRect(place.left(), place.top(), place.width(), _TITLE_HEIGHT), node, offset)
     painter.end()
     if not picture.save(str(path)):
         raise OSError(f"could not write {path}")
+
+
+def _picture(node: Any, layout_manager: Any, width: int, height: int) -> tuple[QtGui.QImage, str]:
+    """What a view shows, and what its bar says of where."""
+    if node.IsA("vtkMRMLSliceNode"):
+        logic = layout_manager.sliceWidget(node.GetLayoutName()).sliceLogic()
+        return _slice_picture(node, logic, width, height), _offset_text(node, logic)
+    if node.IsA("vtkMRMLViewNode"):
+        return _three_d_picture(node, width, height), ""
+    if node.IsA("vtkMRMLPlotViewNode"):
+        window, _view = draw_chart(node.GetPlotChartNode(), width, height)
+        return _grab(window), ""
+    raise NotImplementedError(f"no picture of a {node.GetClassName()}")
 
 
 def _offset_text(node: Any, logic: Any) -> str:
@@ -114,7 +123,9 @@ def _slice_picture(node: Any, logic: Any, width: int, height: int) -> QtGui.QIma
         renderer.AddViewProp(background)
     group = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance().InstantiateDisplayableManagers(renderer)
     group.SetMRMLDisplayableNode(node)
-    return _grab(window, group)
+    image = _grab(window)
+    _let_go(group, window)
+    return image
 
 
 def _three_d_picture(node: Any, width: int, height: int) -> QtGui.QImage:
@@ -130,10 +141,18 @@ def _three_d_picture(node: Any, width: int, height: int) -> QtGui.QImage:
     camera.SetPosition(0, 1, 0)
     camera.SetViewUp(0, 0, 1)
     renderer.ResetCamera()
-    return _grab(window, group)
+    image = _grab(window)
+    _let_go(group, window)
+    return image
 
 
-def _grab(window: Any, group: Any) -> QtGui.QImage:
+def _let_go(group: Any, window: Any) -> None:
+    # A manager that outlives its window would still answer to the scene.
+    group.SetMRMLDisplayableNode(None)
+    window.Finalize()
+
+
+def _grab(window: Any) -> QtGui.QImage:
     window.Render()
     grabber = vtk.vtkWindowToImageFilter()
     grabber.SetInput(window)
@@ -143,7 +162,4 @@ def _grab(window: Any, group: Any) -> QtGui.QImage:
     columns, rows, _ = pixels.GetDimensions()
     values = vtk_to_numpy(pixels.GetPointData().GetScalars()).reshape(rows, columns, 3)
     upright = np.ascontiguousarray(values[::-1])
-    # A manager that outlives its window would still answer to the scene.
-    group.SetMRMLDisplayableNode(None)
-    window.Finalize()
     return QtGui.QImage(upright.data, columns, rows, 3 * columns, QtGui.QImage.Format_RGB888).copy()

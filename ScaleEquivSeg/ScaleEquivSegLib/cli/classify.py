@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import UnsuitableVolume
+from ..requirements import check_packages
 from ..volume import read_slice
 from ..whole_files import write_csv
 from .console import EXIT_CODES, bundle_named, check_outputs, print_table, stoppable, write_json
@@ -46,6 +47,7 @@ def add_classify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _classify(options: argparse.Namespace) -> None:
     check_outputs([options.output, options.json], options.overwrite, options.images)
     bundle = bundle_named(options.bundle, "classification")
+    check_packages()
     # torch takes seconds to import, and wrong arguments are found without it.
     from ..classification import classify, load_classifier, report
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import __version__
 from ..bundles import Label
 from ..comparison import (
     AGREEMENT_LABELS,
@@ -15,18 +14,15 @@ from ..comparison import (
     TOLERANCE_MM,
     ClassAgreement,
     agreement_map,
-    check_same_grid,
+    compare,
     compare_classes,
     confusion_figures,
-    disagreement_regions,
     figures,
-    laid_like,
     means,
-    region_figures,
 )
 from ..errors import UnsuitableVolume
-from ..labelmap import in_common_classes, read_labelmap, segment_header
-from ..provenance import origin_of, provenance_path, write_with_provenance
+from ..label_files import read_comparable, write_map
+from ..provenance import provenance_path
 from ..volume import Volume, ending_of
 from .console import EXIT_CODES, bundle_named, check_outputs, positive, print_table, say, write_json
 
@@ -84,20 +80,16 @@ def _compare(options: argparse.Namespace) -> None:
     beside = [provenance_path(path) for path in outputs]
     check_outputs([*outputs, *beside, options.json], options.overwrite, paths)
     known = {label.value: label.name for label in bundle_named(options.bundle).labels} if options.bundle else None
-    volumes, names = in_common_classes([read_labelmap(path) for path in paths], known)
-    volumes = [volumes[0], *(laid_like(volume, volumes[0].geometry) for volume in volumes[1:])]
-    for path, volume in zip(paths[1:], volumes[1:], strict=True):
-        check_same_grid(volumes[0], volume, str(paths[0]), str(path))
+    volumes, names = read_comparable(paths, known)
     if options.label and options.label not in names.values():
         raise UnsuitableVolume(f"There is no class {options.label!r}; known: {', '.join(names.values())}.")
     content = _compare_pair(volumes, names, options.tolerance)
     if options.reference:
         content |= _compare_with_reference(volumes, names, options.tolerance)
+    sources = dict(zip(("a", "b", "reference"), paths, strict=False))
     value = next((value for value, name in names.items() if name == options.label), None)
     for wanted in _maps(outputs, volumes):
-        shown = agreement_map(wanted.found, wanted.other, value)
-        header = segment_header(wanted.labels, shown.geometry)
-        write_with_provenance(shown, wanted.path, _origins(options), header)
+        write_map(agreement_map(wanted.found, wanted.other, value), wanted.path, wanted.labels, sources)
         say(f"{wanted.path}: {', '.join(f'{label.value} {label.name}' for label in wanted.labels)}")
     if options.json:
         write_json(content, options.json)
@@ -115,16 +107,6 @@ def _output_paths(options: argparse.Namespace) -> list[Path]:
     return [path, *(path.with_name(f"{stem}.{one}{ending}") for one in "ab")]
 
 
-def _origins(options: argparse.Namespace) -> dict[str, str]:
-    """What a map was made of."""
-    sources = {"a": options.a, "b": options.b, "reference": options.reference}
-    facts = {"software": f"ScaleEquivSeg {__version__}"}
-    for role, path in sources.items():
-        if path is not None and path.is_file():
-            facts |= {f"{role}_{key}": value for key, value in origin_of(path).items()}
-    return facts
-
-
 def _maps(paths: Sequence[Path], volumes: Sequence[Volume]) -> list[Map]:
     if not paths:
         return []
@@ -137,18 +119,16 @@ def _maps(paths: Sequence[Path], volumes: Sequence[Volume]) -> list[Map]:
 
 
 def _compare_pair(volumes: Sequence[Volume], names: Mapping[int, str], tolerance: float) -> dict[str, float]:
-    a, b = volumes[:2]
-    classes = compare_classes(a, b, names, tolerance)
-    _print_classes("A and B", classes, a, ("ml A", "ml B"))
-    regions = disagreement_regions(a, b)
+    compared = compare(volumes[0], volumes[1], names, tolerance)
+    regions = compared.regions
+    _print_classes("A and B", compared.classes, volumes[0], ("ml A", "ml B"))
     say(f"\n{len(regions)} region(s) of disagreement, {sum(region.ml for region in regions):.3f} ml")
     if regions:
         rows: list[tuple[str, ...]] = [("", "voxels", "ml", "R", "A", "S")]
         for number, region in enumerate(regions[:REGIONS_SHOWN], 1):
             rows.append((str(number), str(region.voxels), f"{region.ml:.3f}", *(f"{x:.1f}" for x in region.centre)))
         print_table(rows, numbers=True)
-    volumes_ml = {f"ml.{name}.{one}": ml for name, c in classes.items() for one, ml in (("a", c.ml_a), ("b", c.ml_b))}
-    return figures(classes, a.geometry) | volumes_ml | region_figures(regions, REGIONS_SHOWN)
+    return compared.figures(REGIONS_SHOWN)
 
 
 def _compare_with_reference(volumes: Sequence[Volume], names: Mapping[int, str], tolerance: float) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shutil
 import signal
@@ -18,12 +17,13 @@ from typing import Any
 from ..bundles import Bundle, Kind, bundled_models, check_kind, find_bundles, read_bundle
 from ..errors import BadBundle, Cancelled, OutputExists
 from ..progress import Remaining
-from ..whole_files import write_text
+from ..whole_files import finite, write_text
 
 EXIT_CODES = """exit codes:
   0 done   1 other error   2 wrong usage   3 unreadable volume   4 unsuitable volume   5 bad bundle
   6 device not available   7 output exists   8 output cannot be written   9 out of memory
-  10 some cases failed   11 bad list of cases   130 interrupted   141 output cut off (as by head)"""
+  10 some cases failed   11 bad list of cases   12 package missing   13 package unsuitable
+  14 bad region of interest   130 interrupted   141 output cut off (as by head)"""
 
 
 def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -76,11 +76,8 @@ def check_outputs(paths: Iterable[Path | None], overwrite: bool, inputs: Iterabl
 
 
 def write_json(content: Mapping[str, object], path: Path) -> None:
-    """Write one JSON object; JSON has no infinity, so figures that are not finite become null."""
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in content.items()
-    }
-    write_text(json.dumps(finite, indent=2) + "\n", path)
+    """Write one JSON object; figures that are not finite become null."""
+    write_text(json.dumps(finite(content), indent=2) + "\n", path)
 
 
 def say(line: str = "") -> None:

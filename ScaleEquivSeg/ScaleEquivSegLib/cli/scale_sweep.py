@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bundles import Bundle
-from ..comparison import check_same_grid, laid_like
 from ..errors import BadBundle
-from ..labelmap import in_common_classes, read_labelmap
+from ..label_files import read_reference
 from ..provenance import voxels_sha256
-from ..volume import Volume, read_image
+from ..requirements import check_packages
+from ..volume import read_image
 from ..whole_files import write_csv
 from .computing import add_computing, settings_from
 from .console import EXIT_CODES, ProgressBar, bundle_named, check_outputs, positive, print_table, write_json
@@ -64,7 +64,11 @@ def _scale_sweep(options: argparse.Namespace) -> None:
     if len({bundle.name for bundle in bundles}) < len(bundles):
         raise BadBundle("Two bundles have the same name, which their figures go by; sweep them one after the other.")
     channels = [read_image(path) for path in options.images]
-    references = {bundle.name: _reference(options.reference, channels[0], bundle) for bundle in bundles}
+    references = {
+        bundle.name: read_reference(options.reference, channels[0], bundle) if options.reference else None
+        for bundle in bundles
+    }
+    check_packages()
     # torch takes seconds to import, and wrong arguments are found without it.
     from ..scale_sweep import scale_sweep
     from ..segmentation import load_model
@@ -96,16 +100,6 @@ def _scale_sweep(options: argparse.Namespace) -> None:
         }
         origin = {f"{bundle.name}.sha256": bundle.sha256 for bundle in bundles}
         write_json({**figures, **origin, "input_voxels_sha256": image}, options.json)
-
-
-def _reference(path: Path | None, volume: Volume, bundle: Bundle) -> Volume | None:
-    """Reference labels, counted as a bundle counts its classes."""
-    if path is None:
-        return None
-    (labels,), _ = in_common_classes([read_labelmap(path)], {label.value: label.name for label in bundle.labels})
-    labels = laid_like(labels, volume.geometry)
-    check_same_grid(volume, labels, "the image", str(path))
-    return labels
 
 
 def _curves(sweeps: Mapping[str, Sequence[AtScale]]) -> dict[str, list[float]]:

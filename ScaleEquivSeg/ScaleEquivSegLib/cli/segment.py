@@ -7,7 +7,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from ..errors import BadRegion
 from ..provenance import provenance_path
+from ..requirements import check_packages
+from ..roi import read_roi
 from ..volume import read_image
 from .computing import add_computing, settings_from
 from .console import EXIT_CODES, ProgressBar, bundle_named, check_outputs, say, stoppable, write_json
@@ -61,6 +64,12 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="labels to write, e.g. case.seg.nrrd; with --cases a folder",
     )
     parser.add_argument("--bundle", required=True, help="a bundle's folder, or the name of a bundled model")
+    parser.add_argument(
+        "--roi",
+        type=Path,
+        metavar="FILE",
+        help="label only inside this box, a Markups ROI that Slicer saved (.mrk.json)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write bundle, hash, seconds and volumes here")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace outputs that exist, with --cases those of all cases"
@@ -75,6 +84,8 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _segment(options: argparse.Namespace) -> None:
+    if options.cases and options.roi:
+        raise BadRegion("A region of interest is of one volume; with --cases there can be none.")
     if options.cases:
         segment_cases(options)
     else:
@@ -83,16 +94,18 @@ def _segment(options: argparse.Namespace) -> None:
 
 def _segment_one(options: argparse.Namespace) -> None:
     outputs = [options.output, provenance_path(options.output), options.json]
-    check_outputs(outputs, options.overwrite, options.images)
+    roi = read_roi(options.roi) if options.roi else None
+    check_outputs(outputs, options.overwrite, [*options.images, *([options.roi] if options.roi else [])])
     bundle = bundle_named(options.bundle)
     channels = [read_image(path) for path in options.images]
+    check_packages()
     # torch takes seconds to import, and wrong arguments are found without it.
     from ..segmentation import load_model, report, segment, write_segmentation
 
     with stoppable() as check:
         model, settings = load_model(bundle), settings_from(options)
         with closing(ProgressBar(check=check)) as bar:
-            result = segment(channels, model, settings, bar.update)
+            result = segment(channels, model, settings, bar.update, roi)
         write_segmentation(result, options.output)
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -15,6 +15,7 @@ from ..bundles import Bundle
 from ..cases import SEGMENTATION_ENDING, Case, CaseList, read_cases, summary
 from ..cohort import FAILURES, VOLUMES, Cohort, Failure, Finished, open_cohort
 from ..errors import Cancelled, OutputExists, SomeCasesFailed
+from ..requirements import check_packages
 from .computing import settings_from
 from .console import ProgressBar, bundle_named, check_outputs, say, stoppable, write_json
 
@@ -60,6 +61,7 @@ def segment_cases(options: argparse.Namespace, run: Run | None = None) -> None:
 def _run(
     options: argparse.Namespace, bundle: Bundle, cases: Sequence[Case], check: Callable[[], None]
 ) -> tuple[Cohort, int]:
+    check_packages()
     # torch takes seconds to import, and wrong arguments are found without it.
     from ..devices import pick_device
     from ..segmentation import load_model

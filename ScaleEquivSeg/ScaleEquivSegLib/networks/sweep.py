@@ -2,6 +2,11 @@
 
 Every layer keeps just the planes that a later one still needs. Nothing is cut with a margin and computed twice, nothing
 is blended: the scores are those of the whole volume at once, in memory that grows with a plane's size alone.
+
+Where scores are wanted in a part of the volume only, no map is computed farther from it than the network sees. Along
+the sweep that is exact for every map: planes are made from the first that is asked for. Across it each scale is cut
+once, as far out as all layers together reach, at a place that every stride passes through: what the layers make of the
+cut's edge, which they take for the volume's, does not get as far as the part.
 """
 
 from __future__ import annotations
@@ -23,20 +28,54 @@ Make = Callable[[int, int], Tensor]
 """Computes planes start ... stop - 1 of a map."""
 
 
-VolumePlanes = Callable[[int, int, int], Tensor]
-"""Voxels (channel, x, y, z) of a volume in planes start ... stop - 1 along an axis: (axis, start, stop) -> planes."""
+Part = tuple[range, range, range]
+"""Some voxels of a volume: those with an index along x, y and z in these ranges."""
+
+VoxelsIn = Callable[[Part], Tensor]
+"""The voxels (channel, x, y, z) of a part of a volume."""
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The shape of one map, its planes' distance in voxels of the volume, and what a plane of it takes to compute."""
+    """The shape of one map, its planes' distance in voxels of the volume, what a plane of it takes to compute, and how
+    many of its planes before and after those at the place of a score may matter to it."""
 
     shape: list[int]
     spacing: float
     work: float
+    halo: float
 
     def halved(self) -> _Layout:
-        return _Layout([-(-count // 2) for count in self.shape], 2 * self.spacing, self.work / 2)
+        shape = [-(-count // 2) for count in self.shape]
+        return _Layout(shape, 2 * self.spacing, self.work / 2, self.halo / 2)
+
+
+def whole(shape: Sequence[int]) -> Part:
+    """The part of a volume of a shape that is all of it."""
+    x, y, z = map(range, shape)
+    return x, y, z
+
+
+def seen_from(wanted: range, grid: Grid, halo: int, align: int = 1) -> range:
+    """The indices of a grid of which scores at some voxels depend: those around them, and as many more to either side.
+
+    The first is a multiple of `align`.
+    """
+    first = max(0, int(wanted.start / grid.spacing) - halo) // align * align
+    return range(first, min(grid.count, int((wanted.stop - 1) / grid.spacing) + 2 + halo))
+
+
+def reach_of(network: UNet) -> int:
+    """How far a score depends on what the network makes of the image, in voxels of a scale's grid."""
+    total = 0
+    for stage, blocks in enumerate(network.encoder):
+        voxel = 2**stage
+        total += voxel * sum(block.conv.reach for block in blocks)  # type: ignore[attr-defined]
+        if stage:  # the stride, and the interpolation on the way back
+            total += voxel // 2 * network.down.reach + voxel
+        if stage < len(network.decoder):
+            total += voxel * network.decoder[stage].conv.reach  # type: ignore[union-attr]
+    return total
 
 
 class Planes:
@@ -46,14 +85,17 @@ class Planes:
     lies in one ring of memory, plane p at place p modulo its size, so that nothing is allocated as the sweep goes on; a
     reader is done with what it was given when it, or another one, reads on.
 
+    The first read of all says where they begin: what lies before it is never made, and nobody can read it later.
+
     At most `step` planes are made at once, and none before it is asked for: what is made too early has to be kept. Only
-    a map that is to set the pace runs `ahead`, a full step at a time.
+    a map that is to set the pace runs `ahead` up to a plane, a full step at a time.
     """
 
-    def __init__(self, axis: int, count: int, step: int, make: Make, ahead: bool = False) -> None:
+    def __init__(self, axis: int, count: int, step: int, make: Make, ahead: int = 0) -> None:
         self.axis = axis
         self.count = count
         self.made = 0
+        self._begun = 0
         self._step = step
         self._make = make
         self._ahead = ahead
@@ -67,8 +109,13 @@ class Planes:
 
         def read(start: int, stop: int) -> Tensor:
             first, last = max(start, 0), min(stop, self.count)
+            if not self.made:
+                self.made = self._begun = first
+                self._still_read = [first] * len(self._still_read)
+            if first < self._begun:
+                raise ValueError(f"plane {first} is asked for, and the first that was made is {self._begun}")
             self._still_read[number] = first
-            end = self.count if self._ahead else last
+            end = max(last, self._ahead)
             while self.made < last:
                 self._keep(self._make(self.made, min(end, self.made + self._step)))
             return self._extended(self._found(first, last), first - start, stop - last)
@@ -129,15 +176,17 @@ class Planes:
 class Sweep:
     """A U-Net on its way along one axis of a volume of a shape (x, y, z): `scores` are (class, x, y, z).
 
-    `step` is how many planes of the volume to go forward at a time; coarser maps have fewer planes there. `on_progress`
-    is called with the fraction done after every slab of every map.
+    Across the axis they are those of the wanted part, along it whichever of the part's are read. `step` is how many
+    planes of the volume to go forward at a time; coarser maps have fewer planes there. `on_progress` is called with the
+    fraction done after every slab of every map.
     """
 
     def __init__(
         self,
         network: UNet,
-        volume: VolumePlanes,
+        volume: VoxelsIn,
         shape: Sequence[int],
+        wanted: Part,
         axis: int,
         step: int,
         device: torch.device,
@@ -146,31 +195,45 @@ class Sweep:
         self._network = network
         self._volume = volume
         self._shape = list(shape)
+        self._wanted = wanted
         self._axis = axis
         self._step = step
         self._device = device
         self._on_progress = on_progress
-        self._maps: list[tuple[Planes, float]] = []  # with the work of a plane
+        self._reach = reach_of(network)
+        self._maps: list[tuple[Planes, range, float]] = []  # with the planes that may be needed, and the work of one
         self._per_scale = [self._scale(spacing) for spacing in network.axis.spacings]
-        self.scores = self._new(shape[axis], self._projected, 1.0, work=1.0)
+        self.scores = self._new(_Layout(self._shape, 1.0, 1.0, 0.0), self._projected)
 
-    def _new(self, count: int, make: Make, spacing: float, work: float, ahead: bool = False) -> Planes:
+    def _new(self, layout: _Layout, make: Make, effort: float = 1.0, ahead: bool = False) -> Planes:
+        grid = Grid(layout.spacing, 0, layout.shape[self._axis])
+        wanted = self._wanted[self._axis]
+        work = effort * layout.work
+
         def make_and_tell(start: int, stop: int) -> Tensor:
             made = make(start, stop)
-            done = sum(planes.made * work for planes, work in self._maps) + (stop - start) * work
-            self._on_progress(min(1.0, done / sum(planes.count * work for planes, work in self._maps)))
+            self._tell((stop - start) * work)
             return made
 
-        planes = Planes(self._axis, count, math.ceil(self._step / spacing), make_and_tell, ahead)
-        self._maps.append((planes, work))
+        last = seen_from(wanted, grid, 0).stop if ahead else 0
+        planes = Planes(self._axis, grid.count, math.ceil(self._step / layout.spacing), make_and_tell, last)
+        self._maps.append((planes, seen_from(wanted, grid, math.ceil(layout.halo)), work))
         return planes
+
+    def _tell(self, done: float) -> None:
+        """Say how much is done, with what is just being added; planes that turn out not to be needed count as done."""
+        total = 0.0
+        for planes, needed, work in self._maps:
+            done += (min(max(planes.made, needed.start), needed.stop) - needed.start) * work
+            total += len(needed) * work
+        self._on_progress(min(1.0, done / total))
 
     def _scale(self, spacing: float) -> tuple[Grids, Callable[[int, int], Tensor]]:
         """The grids of one scale, and a reader of the class scores on them."""
         network = self._network
-        grids = grids_covering(self._shape, spacing)
-        layout = _Layout([grid.count for grid in grids], spacing, 1 / spacing**2)
-        source = self._new(layout.shape[self._axis], partial(self._lifted, grids), spacing, 0.1 * layout.work)
+        grids = self._grids(spacing)
+        layout = _Layout([grid.count for grid in grids], spacing, 1 / spacing**2, self._reach)
+        source = self._new(layout, partial(self._lifted, grids), effort=0.1)
         skips: list[tuple[Planes, _Layout]] = []
         for stage, blocks in enumerate(network.encoder):
             if stage:
@@ -186,17 +249,23 @@ class Sweep:
             source = self._filtered([raised, skip], decode, decode.conv.reach, layout)
         return grids, self._filtered([source], network.projection.scores, 0, layout, ahead=True).reader()
 
+    def _grids(self, spacing: float) -> Grids:
+        """One scale's grids: all of the volume along the sweep, across it what the wanted part depends on."""
+        align = 2 ** (len(self._network.encoder) - 1)
+
+        def cut(axis: int, grid: Grid) -> Grid:
+            if axis == self._axis:
+                return grid
+            seen = seen_from(self._wanted[axis], grid, self._reach, align)
+            return Grid(spacing, seen.start, len(seen))
+
+        x, y, z = (cut(axis, grid) for axis, grid in enumerate(grids_covering(self._shape, spacing)))
+        return x, y, z
+
     def _lifted(self, grids: Grids, start: int, stop: int) -> Tensor:
-        axis = self._axis
-        along = grids[axis]
-        reach = lift_reach(along.spacing)
-        size = self._shape[axis]
-        first = min(max(0, int(start * along.spacing) - reach), size - 1)
-        last = max(first + 1, min(size, int((stop - 1) * along.spacing) + reach + 1))
-        slab = self._volume(axis, first, last).to(self._device)
-        origin = [0, 0, 0]
-        origin[axis] = first
-        return lift_onto(slab[None], _slab(grids, axis, start, stop), (origin[0], origin[1], origin[2]))
+        slab = _slab(grids, self._axis, start, stop)
+        x, y, z = (_voxels_under(grid, size) for grid, size in zip(slab, self._shape, strict=True))
+        return lift_onto(self._volume((x, y, z)).to(self._device)[None], slab, (x.start, y.start, z.start))
 
     def _filtered(
         self,
@@ -217,7 +286,7 @@ class Sweep:
                 total = total + read(first, last)
             return self._apply(layer, total, first)
 
-        return self._new(layout.shape[self._axis], make, layout.spacing, layout.work, ahead)
+        return self._new(layout, make, ahead=ahead)
 
     def _apply(self, layer: Callable[[ScaleMaps], ScaleMaps], planes: Tensor, first: int) -> Tensor:
         x, y, z = (Grid(1.0, first if axis == self._axis else 0, size) for axis, size in enumerate(planes.shape[2:]))
@@ -232,22 +301,28 @@ class Sweep:
             wanted = [stop - 2 * first if axis == self._axis else size for axis, size in enumerate(layout.shape)]
             return octave_up(below, wanted).narrow(2 + self._axis, start - 2 * first, stop - start)
 
-        return self._new(layout.shape[self._axis], make, layout.spacing, 0.1 * layout.work)
+        return self._new(layout, make, effort=0.1)
 
     def _projected(self, start: int, stop: int) -> Tensor:
         axis = self._axis
-        shape = list(self._shape)
-        shape[axis] = stop - start
-        origin = [0, 0, 0]
-        origin[axis] = start
+        x, y, z = (range(start, stop) if i == axis else wanted for i, wanted in enumerate(self._wanted))
         sampled = []
         for grids, read in self._per_scale:
             first, last = int(start / grids[axis].spacing), int((stop - 1) / grids[axis].spacing) + 2
             slab = _slab(grids, axis, first, last)
-            sampled.append(sample_at_voxels(read(first, last), slab, (origin[0], origin[1], origin[2]), tuple(shape)))
+            origin, shape = (x.start, y.start, z.start), (len(x), len(y), len(z))
+            sampled.append(sample_at_voxels(read(first, last), slab, origin, shape))
         return self._network.projection.combine(sampled)[0]
 
 
 def _slab(grids: Grids, axis: int, start: int, stop: int) -> Grids:
     x, y, z = (Grid(g.spacing, start, stop - start) if i == axis else g for i, g in enumerate(grids))
     return x, y, z
+
+
+def _voxels_under(grid: Grid, size: int) -> range:
+    """The voxels along an axis of a volume that lifting to a grid looks at."""
+    reach = lift_reach(grid.spacing)
+    first = min(max(0, int(grid.first * grid.spacing) - reach), size - 1)
+    last = int((grid.first + grid.count - 1) * grid.spacing) + reach + 1
+    return range(first, max(first + 1, min(size, last)))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Annotated
 
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer import (
+    vtkMRMLMarkupsROINode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+)
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 
 class NetworkChoice(Enum):
@@ -25,17 +30,20 @@ class NetworkChoice(Enum):
         }[self]
 
 
-class DeviceChoice(Enum):
-    """Where to compute."""
+class PrecisionChoice(Enum):
+    """In which numbers to compute."""
 
-    AUTO = "auto"
-    CUDA = "cuda"
-    MPS = "mps"
-    CPU = "cpu"
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
 
     def label(self) -> str:
         """What the selector shows."""
-        return _("Auto") if self is DeviceChoice.AUTO else self.name
+        return {
+            PrecisionChoice.FLOAT32: _("Single (float32)"),
+            PrecisionChoice.FLOAT16: _("Half (float16)"),
+            PrecisionChoice.BFLOAT16: _("Half (bfloat16)"),
+        }[self]
 
 
 @parameterNodeWrapper
@@ -43,8 +51,32 @@ class ScaleEquivSegParameterNode:
     """Saved with the scene, so that a scene reopened shows the panel as it was left."""
 
     task: str
-    inputVolume: vtkMRMLScalarVolumeNode
+    inputVolumes: list[vtkMRMLScalarVolumeNode]
+    regionOfInterest: vtkMRMLMarkupsROINode
+
     network: NetworkChoice = NetworkChoice.BOTH
-    device: DeviceChoice = DeviceChoice.AUTO
+    equivariantModel: str
+    baselineModel: str
+
+    device: str = "auto"
+    precision: PrecisionChoice = PrecisionChoice.FLOAT32
+    planesAtOnce: Annotated[int, WithinRange(0, 4096)] = 0
+    mirror: bool = False
+    replaceNonfinite: bool = False
+
+    equivariantOutput: vtkMRMLSegmentationNode
+    baselineOutput: vtkMRMLSegmentationNode
+
+    # The latest results.
+    equivariantResult: vtkMRMLSegmentationNode
+    baselineResult: vtkMRMLSegmentationNode
+    show3D: bool = False
+
+    # What is compared: the latest results, or what the user has chosen since.
     equivariantSegmentation: vtkMRMLSegmentationNode
     baselineSegmentation: vtkMRMLSegmentationNode
+    reference: vtkMRMLSegmentationNode
+
+    probeFrom: Annotated[float, WithinRange(0.25, 1.0)] = 0.5
+    probeTo: Annotated[float, WithinRange(1.0, 4.0)] = 2.0
+    probeSteps: Annotated[int, WithinRange(2, 15)] = 5

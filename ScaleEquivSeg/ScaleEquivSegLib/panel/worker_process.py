@@ -29,7 +29,7 @@ KEYS_OF_REPLIES: Mapping[str, set[str]] = {
     "ready": set(),
     "heartbeat": set(),
     "progress": {"id", "phase", "fraction", "remaining_s"},
-    "result": {"id", "output", "ml", "warnings", "provenance"},
+    "result": {"id"},
     "error": {"id", "message"},
     "cancelled": {"id"},
 }
@@ -75,7 +75,7 @@ class WorkerProcess:
             self._start()
         if self._process is not None:  # None if it failed to start, which has been reported
             self._process.write(json.dumps(request).encode("ascii") + b"\n")
-            if request["type"] == "segment":
+            if request["type"] != "cancel":
                 self._expect_a_sign()
 
     def stop(self) -> None:

@@ -1,0 +1,47 @@
+"""Files of labels to be compared: reading them onto one grid with one numbering, writing the map of where they agree.
+What the command line and the worker do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from . import __version__
+from .bundles import Bundle, Label
+from .comparison import check_same_grid, laid_like
+from .labelmap import in_common_classes, read_labelmap, segment_header
+from .provenance import origin_of, write_with_provenance
+from .volume import Volume
+
+
+def read_comparable(
+    paths: Sequence[Path], names: Mapping[int, str] | None = None, check: Callable[[], None] = lambda: None
+) -> tuple[list[Volume], dict[int, str]]:
+    """Labels on the first one's grid, each class with one value, and the names of the classes: those given come first.
+
+    The check is called often and stops it by raising.
+    """
+    volumes, common = in_common_classes([read_labelmap(path, check) for path in paths], names)
+    volumes = [volumes[0], *(laid_like(volume, volumes[0].geometry) for volume in volumes[1:])]
+    for path, volume in zip(paths[1:], volumes[1:], strict=True):
+        check_same_grid(volumes[0], volume, str(paths[0]), str(path))
+    return volumes, common
+
+
+def read_reference(path: Path, volume: Volume, bundle: Bundle) -> Volume:
+    """Reference labels on the grid of a volume, counted as a bundle counts its classes."""
+    (labels,), _ = in_common_classes([read_labelmap(path)], {label.value: label.name for label in bundle.labels})
+    labels = laid_like(labels, volume.geometry)
+    check_same_grid(volume, labels, "the image", str(path))
+    return labels
+
+
+def write_map(
+    shown: Volume, path: Path, labels: Sequence[Label], sources: Mapping[str, Path], compress: bool = True
+) -> None:
+    """Write a map of agreement as a segmentation that says of which files, by their roles, it was made."""
+    facts = {"software": f"ScaleEquivSeg {__version__}"}
+    for role, source in sources.items():
+        if source.is_file():
+            facts |= {f"{role}_{key}": value for key, value in origin_of(source).items()}
+    write_with_provenance(shown, path, facts, segment_header(labels, shown.geometry), compress)

@@ -1,0 +1,52 @@
+"""Nodes that the panel has made of others, known by what they were made of: made again they take the same place.
+A node that the user made, or that was made of other nodes, is never touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import slicer
+
+from .segmentations import ATTRIBUTES
+
+_KIND = f"{ATTRIBUTES}Product"
+_SOURCE = f"{ATTRIBUTES}Source"
+
+
+def earlier_product(kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> Any:
+    """The node of a kind that was made of the same nodes before, None if there is none."""
+    ids = [source.GetID() for source in sources]
+    for node in slicer.util.getNodesByClass("vtkMRMLNode", sources[0].GetScene()):
+        if node.GetAttribute(_KIND) == _signature(kind, sources) and _source_ids(node) == ids:
+            return node
+    return None
+
+
+def sign_product(node: slicer.vtkMRMLNode, kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> None:
+    """Remember what a node was made of; as references, which outlive that nodes get other ids."""
+    node.SetAttribute(_KIND, _signature(kind, sources))
+    for number, source in enumerate(sources):
+        node.SetNodeReferenceID(f"{_SOURCE}{number}", source.GetID())
+
+
+def product(class_name: str, kind: str, sources: Sequence[slicer.vtkMRMLNode], name: str) -> Any:
+    """The node that was made of the same nodes before, or a new one."""
+    node = earlier_product(kind, sources)
+    if node is None:
+        scene = sources[0].GetScene()
+        node = scene.AddNewNodeByClass(class_name, scene.GenerateUniqueName(name))
+        sign_product(node, kind, sources)
+    return node
+
+
+def _signature(kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> str:
+    """With the number of sources: one that left the scene is no reference any more."""
+    return f"{kind} of {len(sources)}"
+
+
+def _source_ids(node: slicer.vtkMRMLNode) -> list[str]:
+    ids: list[str] = []
+    while source := node.GetNodeReferenceID(f"{_SOURCE}{len(ids)}"):
+        ids.append(source)
+    return ids

@@ -1,0 +1,39 @@
+"""What a model's card says, for somebody who decides whether to use the model."""
+
+from __future__ import annotations
+
+from html import escape
+
+from slicer.i18n import tr as _
+
+from ..bundles import Bundle
+
+
+def card_as_html(bundle: Bundle) -> str:
+    """All that the card tells a user; what it says is shown as it stands there and never taken for HTML."""
+    card = bundle.card
+    data = card["training_data"]
+    said = {
+        _("Description"): bundle.description,
+        _("Intended use"): card["intended_use"],
+        _("Limits"): card["limits"],
+        _("Licence"): card["licence"],
+        _("Training data"): f"{data['name']} ({data['licence']})",
+        _("Citation"): data["citation"],
+        _("Metrics"): ", ".join(f"{name} {value:.3g}" for name, value in card["metrics"].items()),
+        _("Time and memory"): _expected(bundle),
+    }
+    lines = [f"<b>{escape(title)}:</b> {escape(text)}" for title, text in said.items() if text]
+    return "".join(f"<p>{line}</p>" for line in [f"<b>{escape(bundle.name)} {escape(bundle.version)}</b>", *lines])
+
+
+def _expected(bundle: Bundle) -> str:
+    expected = bundle.card.get("expected")
+    if expected is None:
+        return ""
+    return _("about {seconds:.0f} s and {gib:.1f} GiB for {size} voxels on {machine}").format(
+        seconds=expected["seconds"],
+        gib=expected["gib"],
+        size=" x ".join(map(str, expected["size"])),
+        machine=expected["machine"],
+    )

@@ -1,0 +1,204 @@
+"""What Compare does: two segmentations, and perhaps a reference, to figures, maps of agreement and regions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+from ..bundles import Label
+from ..comparison import AGREEMENT_LABELS, ERROR_LABELS, Agreement
+from ..errors import UnsuitableVolume
+from ..labelmap import Labelmap
+from ..mrml.labels import labels_on_grid
+from ..mrml.products import earlier_product, product, sign_product
+from ..mrml.regions import RegionsFound, keep_regions
+from ..mrml.segmentations import import_segmentation, move_into
+from ..mrml.tables import fill_table
+from ..volume import Volume, read_volume, write_volume
+from .job import Reply, Request
+
+AGREEMENT, ERRORS, FIGURES = "agreement", "errors", "figures"
+"""What is made of the segmentations, as `mrml.products` knows it."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two segmentations and perhaps a reference, on the grid of a volume."""
+
+    volume: slicer.vtkMRMLScalarVolumeNode
+    pair: tuple[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLSegmentationNode]
+    reference: slicer.vtkMRMLSegmentationNode | None
+
+    @property
+    def segmentations(self) -> list[slicer.vtkMRMLSegmentationNode]:
+        """All that there are."""
+        return [*self.pair, *([self.reference] if self.reference is not None else [])]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """One of the comparisons: the first with the second of two segmentations."""
+
+    title: str
+    nodes: tuple[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLSegmentationNode]
+    against_reference: bool
+
+
+class Comparing:
+    """Compares the two with each other and, if there is a reference, each with it."""
+
+    def __init__(self, compared: Compared) -> None:
+        self.nodes: Sequence[slicer.vtkMRMLNode] = [compared.volume, *compared.segmentations]
+        self._compared = compared
+        self._names: Mapping[int, str] = {}
+        self._notes: list[str] = []
+
+    def requests(self, folder: Path) -> Sequence[Request]:
+        """Write the labels that can be compared and ask for each comparison."""
+        segmentations = self._compared.segmentations
+        found = [labels_on_grid(node, self._compared.volume) for node in segmentations]
+        for node, labels in zip(segmentations, found, strict=True):
+            if labels.overlapping:
+                self._notes.append(
+                    _("In {name} segments overlap in {count} voxels; there the last segment counts.").format(
+                        name=node.GetName(), count=labels.overlapping
+                    )
+                )
+        titles = [node.GetName() for node in segmentations]
+        volumes, self._names, unmatched = in_shared_classes([labels.labelmap for labels in found], titles)
+        self._notes += unmatched
+        paths = {node.GetID(): folder / f"labels{n}.nrrd" for n, node in enumerate(segmentations)}
+        for path, volume in zip(paths.values(), volumes, strict=True):
+            write_volume(volume, path, compress=False)
+        return [self._request(n, comparison, paths, folder) for n, comparison in enumerate(self._comparisons())]
+
+    def _request(self, number: int, comparison: _Comparison, paths: Mapping[str, Path], folder: Path) -> Request:
+        a, b = (str(paths[node.GetID()]) for node in comparison.nodes)
+        content = {
+            "type": "compare",
+            "a": a,
+            "b": b,
+            "names": {str(value): name for value, name in self._names.items()},
+            "against_reference": comparison.against_reference,
+            "output": str(folder / f"map{number}.seg.nrrd"),
+        }
+        return Request(comparison.title, content)
+
+    def _comparisons(self) -> list[_Comparison]:
+        titles = [_("A"), _("B"), _("ref.")]
+        numbered = list(enumerate(self._compared.segmentations))
+        return [
+            _Comparison(_("{one} / {other}").format(one=titles[n], other=titles[m]), (a, b), m == 2)
+            for (n, a), (m, b) in combinations(numbered, 2)
+        ]
+
+    def finish(self, replies: Sequence[Reply]) -> str:
+        """Bring all results into the scene, or none."""
+        maps = [read_volume(Path(reply["output"])) for reply in replies]
+        comparisons = self._comparisons()
+        for comparison, reply, shown in zip(comparisons, replies, maps, strict=True):
+            node = self._shown_map(comparison, shown)
+            if not comparison.against_reference:
+                regions = reply["regions"]
+                found = [[region[key] for region in regions] for key in ("ml", "centre")]
+                keep_regions(node, RegionsFound(int(reply["figures"]["disagreement_regions"]), *found))
+        name = _("{a} / {b}: figures").format(a=self._compared.pair[0].GetName(), b=self._compared.pair[1].GetName())
+        table = product("vtkMRMLTableNode", FIGURES, self._compared.segmentations, name)
+        rows = [row for c, reply in zip(comparisons, replies, strict=True) for row in self._rows(c, reply["figures"])]
+        fill_table(table, _titles(), rows)
+        return " ".join([_("Done."), *self._notes])
+
+    def _rows(self, comparison: _Comparison, figures: Mapping[str, Any]) -> list[list[str | float]]:
+        """One row per class, and one of means."""
+        volumes = [(figures[f"ml.{name}.a"], figures[f"ml.{name}.b"]) for name in self._names.values()]
+        lines = [(name, name, ml) for name, ml in zip(self._names.values(), volumes, strict=True)]
+        lines.append((_("mean"), "mean", tuple(np.mean(volumes, axis=0))))
+        return [
+            [comparison.title, title, *_overlap(figures, name), *_volumes(first, second)]
+            for title, name, (first, second) in lines
+        ]
+
+    def _shown_map(self, comparison: _Comparison, shown: Volume) -> slicer.vtkMRMLSegmentationNode:
+        """A map as a segmentation in place of an earlier one; what both have found is hidden, as it covers the rest."""
+        a, b = (node.GetName() for node in comparison.nodes)
+        if comparison.against_reference:
+            kind, labels, title = ERRORS, list(ERROR_LABELS), _("{a}: errors against {b}").format(a=a, b=b)
+        else:
+            kind, labels, title = AGREEMENT, _agreement_labels(a, b), _("{a} / {b}: agreement").format(a=a, b=b)
+        node = import_segmentation(shown, labels, self._compared.volume, title)
+        earlier = earlier_product(kind, comparison.nodes)
+        if earlier is not None:
+            move_into(node, earlier)
+            node = earlier
+        sign_product(node, kind, comparison.nodes)
+        display = node.GetDisplayNode()
+        display.SetSegmentVisibility(f"Segment_{Agreement.BOTH.value}", False)
+        display.SetVisibility3D(False)
+        if kind == AGREEMENT and self._compared.reference is not None:
+            display.SetVisibility(False)  # the errors of each say more
+        return node
+
+
+def _agreement_labels(a: str, b: str) -> list[Label]:
+    names = {Agreement.ONLY_A: _("Only {name}").format(name=a), Agreement.ONLY_B: _("Only {name}").format(name=b)}
+    return [replace(label, name=names.get(Agreement(label.value), label.name)) for label in AGREEMENT_LABELS]
+
+
+def _titles() -> list[str]:
+    return [
+        *(_("Pair"), _("Class"), _("Dice"), _("HD95 (mm)")),
+        *(_("First (ml)"), _("Second (ml)"), _("Second - first (ml)")),
+    ]
+
+
+def _overlap(figures: Mapping[str, Any], name: str) -> list[float]:
+    distance = figures[f"hd95.{name}"]
+    return [round(figures[f"dice.{name}"], 4), math.inf if distance is None else round(distance, 2)]
+
+
+def _volumes(first: float, second: float) -> list[float]:
+    return [round(float(ml), 3) for ml in (first, second, second - first)]
+
+
+def in_shared_classes(
+    labelmaps: Sequence[Labelmap], titles: Sequence[str]
+) -> tuple[list[Volume], dict[int, str], list[str]]:
+    """The labels of the classes that all have, numbered as the first has them, and what was left out of which.
+
+    Classes are the same if their names are, whatever the case; segments of one name are one class.
+    """
+    keys = [{value: name.strip().casefold() for value, name in labelmap.names.items()} for labelmap in labelmaps]
+    shared = set.intersection(*(set(own.values()) for own in keys))
+    if not shared:
+        lists = "; ".join(
+            f"{title}: {', '.join(labelmap.names.values())}" for title, labelmap in zip(titles, labelmaps, strict=True)
+        )
+        raise UnsuitableVolume(
+            _(
+                "The segmentations have no segment name in common. Rename the segments that mean the same. {lists}."
+            ).format(lists=lists)
+        )
+    numbers: dict[str, int] = {}
+    for value, key in keys[0].items():
+        if key in shared:
+            numbers.setdefault(key, value)
+    volumes, notes = [], []
+    for title, labelmap, own in zip(titles, labelmaps, keys, strict=True):
+        lookup = np.array([0, *(numbers.get(own[value], 0) for value in sorted(own))], np.uint16)
+        volumes.append(Volume(lookup[labelmap.volume.array], labelmap.volume.geometry))
+        left_out = [name for value, name in labelmap.names.items() if own[value] not in shared]
+        if left_out:
+            notes.append(
+                _("Not compared, as not all have it: {names} of {title}.").format(
+                    names=", ".join(left_out), title=title
+                )
+            )
+    return volumes, {value: labelmaps[0].names[value].strip() for value in numbers.values()}, notes

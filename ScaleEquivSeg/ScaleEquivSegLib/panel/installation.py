@@ -1,0 +1,102 @@
+"""Installing what computing needs beyond Slicer: on a click, after one question, through Slicer's own means."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+
+import slicer
+from slicer.i18n import tr as _
+
+from ..errors import MissingPackage
+from ..requirements import Requirement, check_packages
+
+EXTENSION = "PyTorch"
+TORCH = "torch"
+DOWNLOADS = {TORCH: "200 MB, or up to 2.5 GB with an NVIDIA GPU", "safetensors": "1 MB"}
+
+
+def question(requirements: Sequence[Requirement], problems: Sequence[Exception]) -> str:
+    """What the user is asked before anything is installed; the problems are those with the requirements, in order."""
+    # What to do by hand is not for somebody who is offered to have it done.
+    causes = [
+        str(problem).removesuffix(each.how_to_install).rstrip(".:; ") + "."
+        for each, problem in zip(requirements, problems, strict=True)
+    ]
+    parts = ", ".join(f"{each.title} ({_('about')} {DOWNLOADS[each.package]})" for each in requirements)
+    return "\n\n".join(
+        [
+            _("Computing needs Python packages that are not here: {parts}.").format(parts=parts),
+            *causes,
+            _(
+                "They will be downloaded and installed into this Slicer; that can take several minutes. "
+                "Everything else keeps working without them. Install them now?"
+            ),
+        ]
+    )
+
+
+def install(requirements: Sequence[Requirement], tell: Callable[[str], None]) -> None:
+    """Install what is missing; whatever goes wrong is one error that says what to do.
+
+    The small package comes first: the large one may end in a restart.
+    """
+    for requirement in sorted(requirements, key=lambda each: each.package == TORCH):
+        tell(_("Installing {title}; this can take minutes…").format(title=requirement.title))
+        try:
+            _install_torch(requirement) if requirement.package == TORCH else _install_package(requirement)
+        except MissingPackage:
+            raise
+        except Exception as error:  # whatever pip, Slicer and other extensions raise
+            raise MissingPackage(
+                _(
+                    "{title} could not be installed: {error}. The Python console says more. Check the network and the "
+                    "space on the disk, restart Slicer, and press Segment again; or install it by hand: {how}"
+                ).format(title=requirement.title, error=error, how=requirement.how_to_install)
+            ) from error
+    importlib.invalidate_caches()
+    check_packages()
+
+
+def _install_package(requirement: Requirement) -> None:
+    try:
+        from slicer.packaging import pip_ensure
+    except ImportError:  # before Slicer 5.12
+        slicer.util.pip_install([requirement.bounds])
+    else:
+        pip_ensure([requirement.bounds], prompt_install=False, requester="ScaleEquivSeg")
+
+
+def _install_torch(requirement: Requirement) -> None:
+    """Through the PyTorch extension, which knows which build fits this machine."""
+    try:
+        import PyTorchUtils
+    except ModuleNotFoundError:
+        _install_extension()
+        raise MissingPackage(
+            _(
+                "The {name} extension was installed. Restart Slicer, then press Segment again to go on with PyTorch "
+                "itself."
+            ).format(name=EXTENSION)
+        ) from None
+    logic = PyTorchUtils.PyTorchUtilsLogic()
+    version = requirement.bounds.removeprefix(requirement.package)
+    if logic.installTorch(askConfirmation=False, torchVersionRequirement=version) is None:
+        raise RuntimeError(_("the PyTorch extension did not install it"))
+
+
+def _install_extension() -> None:
+    model = slicer.app.extensionsManagerModel()
+    was_interactive = model.interactive
+    model.interactive = False  # the user has been asked already
+    try:
+        installed = model.installExtensionFromServer(EXTENSION, False)
+    finally:
+        model.interactive = was_interactive
+    if not installed:
+        raise MissingPackage(
+            _(
+                "Slicer's {name} extension is needed and could not be installed. Check the network, or install it in "
+                "the Extensions Manager; restart Slicer, and press Segment again."
+            ).format(name=EXTENSION)
+        )

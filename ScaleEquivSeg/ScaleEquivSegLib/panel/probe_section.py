@@ -1,0 +1,104 @@
+"""The section Scale probe: what the chosen networks find when the anatomy is smaller or larger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..errors import SegmentationError
+from ..mrml.layouts import PLOT_LAYOUT, is_shown, leave_layout
+from ..mrml.plots import show_chart
+from ..mrml.products import earlier_product
+from ..mrml.tables import write_table
+from ..scaling import geometric_scales
+from .desk import Desk
+from .input_section import InputSection
+from .network_section import NetworkSection
+from .packages import Packages
+from .probing import CHART, TABLE, Probed, Probing
+from .segment_section import SegmentSection
+from .starter import Starter
+
+
+class ProbeSection:
+    """Runs what is chosen in Input and Network as Segment would, at several scales."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        inputs: InputSection,
+        networks: NetworkSection,
+        segment: SegmentSection,
+        packages: Packages,
+    ) -> None:
+        self._desk = desk
+        self._ui = desk.ui
+        self._inputs = inputs
+        self._networks = networks
+        self._segment = segment
+        self._packages = packages
+        self._starter = Starter(desk, self._ui.probeButton, self._ui.probeStatusLabel, self._probing)
+        self._tips = [(button, button.toolTip) for button in (self._ui.showPlotButton, self._ui.exportTableButton)]
+        self._ui.showPlotButton.connect("clicked(bool)", self._on_show_plot)
+        self._ui.exportTableButton.connect("clicked(bool)", self._on_export)
+
+    def refresh(self) -> None:
+        """Enable what can be done and say why the rest cannot."""
+        self._starter.refresh(self._obstacle())
+        chart, table, shown = self._made(CHART), self._made(TABLE), is_shown(PLOT_LAYOUT)
+        self._ui.showPlotButton.checked = shown
+        self._ui.showPlotButton.enabled = shown or chart is not None
+        self._ui.exportTableButton.enabled = table is not None
+        for button, tip in self._tips:
+            button.toolTip = tip if button.enabled else _("Probe the scales of this volume first.")
+
+    def _obstacle(self) -> str:
+        """Why the scales cannot be probed, empty if they can."""
+        if self._desk.parameters is None:
+            return _("The scene is being closed.")
+        if self._packages.installing:
+            return _("Packages are being installed.")
+        if not self._networks.chosen:
+            return _("No model for this task and network.")
+        return self._inputs.obstacle()
+
+    def _probed(self) -> Probed | None:
+        """What is chosen, None if something is missing."""
+        return None if self._obstacle() else Probed(self._inputs.volumes, self._desk.parameters.reference)
+
+    def _made(self, kind: str) -> Any:
+        probed = self._probed()
+        return None if probed is None else earlier_product(kind, probed.nodes)
+
+    def _probing(self) -> Probing | None:
+        ready = self._packages.ready()  # first: installing takes long, and much can change meanwhile
+        probed, parameters = self._probed(), self._desk.parameters
+        if not ready or probed is None:
+            return None
+        scales = geometric_scales(parameters.probeFrom, parameters.probeTo, parameters.probeSteps)
+        return Probing(probed, self._networks.chosen, scales, self._segment.settings, show_chart)
+
+    def _on_show_plot(self, checked: bool) -> None:
+        if checked:
+            show_chart(self._made(CHART))
+        else:
+            leave_layout(PLOT_LAYOUT)
+        self._desk.changed()
+
+    def _on_export(self, _checked: bool = False) -> None:
+        table = self._made(TABLE)
+        title = _("Export table")
+        chosen = qt.QFileDialog.getSaveFileName(None, title, f"{table.GetName()}.csv", _("CSV files (*.csv)"))
+        if not chosen:
+            return
+        path = Path(chosen) if chosen.lower().endswith(".csv") else Path(f"{chosen}.csv")
+        if path.exists() and not slicer.util.confirmYesNoDisplay(_("Replace {path}?").format(path=path)):
+            return
+        try:
+            write_table(table, path)
+        except SegmentationError as error:
+            slicer.util.errorDisplay(str(error))

@@ -1,0 +1,95 @@
+"""The section Result: where results go, how large the segments are, and their surfaces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..bundles import Bundle
+from ..mrml.segmentations import show_closed_surfaces
+from .desk import Desk
+from .segmenting import VOLUMES_ML, Result, Target
+
+
+class ResultSection:
+    """Shows what the latest run of each network has found."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._ui = desk.ui
+        header = self._ui.volumesTable.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.Stretch)
+        header.setMinimumSectionSize(header.fontMetrics().boundingRect(_("Equivariant")).width() + 4)
+        self._ui.show3DButton.connect("toggled(bool)", self._on_show_3d)
+
+    def refresh(self) -> None:
+        """Follow the choices and the results in the scene."""
+        for selector in (self._ui.equivariantOutputSelector, self._ui.baselineOutputSelector):
+            selector.enabled = not self._desk.running
+        results = self._results()
+        self._show_volumes(results)
+        self._ui.show3DButton.enabled = bool(results)
+
+    def targets(self, bundles: Sequence[Bundle]) -> list[Target]:
+        """Where the result of each network is to go."""
+        parameters = self._desk.parameters
+        outputs = {True: parameters.baselineOutput, False: parameters.equivariantOutput}
+        return [Target(bundle, outputs[bundle.is_baseline]) for bundle in bundles]
+
+    def obstacle(self, bundles: Sequence[Bundle]) -> str:
+        """Why the results cannot go where they are to go, empty if they can."""
+        outputs = [target.output for target in self.targets(bundles) if target.output is not None]
+        if len(outputs) == 2 and outputs[0] is outputs[1]:
+            return _("Both results would go into {name}; choose another output for one of them.").format(
+                name=outputs[0].GetName()
+            )
+        return ""
+
+    def may_replace(self, bundles: Sequence[Bundle]) -> bool:
+        """Ask whether the segmentations that are in the way may be replaced, if there are any."""
+        names = [target.output.GetName() for target in self.targets(bundles) if target.output is not None]
+        return not names or slicer.util.confirmOkCancelDisplay(
+            _("All segments of {names} will be replaced by the new result.").format(names=_(" and ").join(names)),
+            windowTitle=_("Replace segmentation"),
+        )
+
+    def show(self, results: Sequence[Result]) -> None:
+        """The results of a run are in the scene."""
+        parameters = self._desk.parameters
+        with slicer.util.NodeModify(parameters.parameterNode):
+            for result in results:
+                if result.bundle.is_baseline:
+                    parameters.baselineResult = parameters.baselineSegmentation = result.node
+                else:
+                    parameters.equivariantResult = parameters.equivariantSegmentation = result.node
+        show_closed_surfaces([result.node for result in results], parameters.show3D)
+        self._desk.changed()
+
+    def _results(self) -> dict[str, Any]:
+        """The latest result of each network that has one, by the network's title."""
+        parameters = self._desk.parameters
+        if parameters is None:
+            return {}
+        found = {_("Equivariant"): parameters.equivariantResult, _("Baseline"): parameters.baselineResult}
+        return {title: node for title, node in found.items() if node is not None}
+
+    def _show_volumes(self, results: Mapping[str, Any]) -> None:
+        """One row per segment, one column per network, in millilitres."""
+        table = self._ui.volumesTable
+        columns = [json.loads(node.GetAttribute(VOLUMES_ML) or "{}") for node in results.values()]
+        names = list(dict.fromkeys(name for column in columns for name in column))
+        table.setRowCount(len(names))
+        table.setColumnCount(len(columns))
+        table.setVerticalHeaderLabels([_("{segment} (ml)").format(segment=name) for name in names])
+        table.setHorizontalHeaderLabels(list(results))
+        for number, column in enumerate(columns):
+            for row, name in enumerate(names):
+                table.setItem(row, number, qt.QTableWidgetItem(f"{column[name]:.2f}" if name in column else ""))
+
+    def _on_show_3d(self, visible: bool) -> None:
+        show_closed_surfaces(list(self._results().values()), visible)

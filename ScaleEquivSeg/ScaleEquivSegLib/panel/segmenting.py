@@ -1,0 +1,111 @@
+"""What Segment does: volumes through each network to a segmentation node each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from ..bundles import Bundle
+from ..mrml.placing import region_seen_from
+from ..mrml.segmentations import ATTRIBUTES, import_segmentation, move_into
+from ..mrml.volumes import volume_from_node
+from ..volume import Volume, read_volume, write_volume
+from .job import Reply, Request
+
+VOLUMES_ML = f"{ATTRIBUTES}ml"
+"""The attribute of a result that has the volume of each of its segments, as JSON."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A network, and the segmentation that its result replaces, None for a new one."""
+
+    bundle: Bundle
+    output: slicer.vtkMRMLSegmentationNode | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One network's result in the scene."""
+
+    bundle: Bundle
+    node: slicer.vtkMRMLSegmentationNode
+
+
+class Segmenting:
+    """Segments one case with several networks, one after the other; `deliver` gets what is in the scene then."""
+
+    def __init__(
+        self,
+        volumes: Sequence[slicer.vtkMRMLScalarVolumeNode],
+        region: slicer.vtkMRMLMarkupsROINode | None,
+        targets: Sequence[Target],
+        settings: Mapping[str, Any],
+        deliver: Callable[[Sequence[Result]], None],
+    ) -> None:
+        self.nodes: Sequence[slicer.vtkMRMLNode] = [
+            *volumes,
+            *(target.output for target in targets if target.output is not None),
+        ]
+        self._volumes = volumes
+        self._region = region
+        self._targets = targets
+        self._settings = settings
+        self._deliver = deliver
+
+    def requests(self, folder: Path) -> Sequence[Request]:
+        """Write the channels once and ask for a segmentation by each network."""
+        inputs = written_volumes(self._volumes, folder)
+        region = region_seen_from(self._volumes[0], self._region).as_values() if self._region else None
+        return [
+            Request(
+                target.bundle.name,
+                {
+                    "type": "segment",
+                    "bundle": str(target.bundle.folder),
+                    "inputs": inputs,
+                    "output": str(folder / f"{target.bundle.name}.seg.nrrd"),
+                    "roi": region,
+                    **self._settings,
+                },
+            )
+            for target in self._targets
+        ]
+
+    def finish(self, replies: Sequence[Reply]) -> str:
+        """Import all results, or none: one that cannot be read leaves nothing behind, and nothing is replaced."""
+        labels = [read_volume(Path(reply["output"])) for reply in replies]
+        parts = zip(self._targets, replies, labels, strict=True)
+        found = [_imported(target.bundle, reply, label, self._volumes[0]) for target, reply, label in parts]
+        self._deliver([_placed(target, node) for target, node in zip(self._targets, found, strict=True)])
+        return " ".join([_("Done."), *(text for reply in replies for text in reply["warnings"])])
+
+
+def written_volumes(nodes: Sequence[slicer.vtkMRMLScalarVolumeNode], folder: Path) -> list[str]:
+    """The files of volumes, written for the worker to read, all of them as they lie in the first one's coordinates."""
+    paths = [folder / f"input{number}.nrrd" for number in range(len(nodes))]
+    for node, path in zip(nodes, paths, strict=True):
+        write_volume(volume_from_node(node, nodes[0]), path, compress=False)
+    return [str(path) for path in paths]
+
+
+def _imported(bundle: Bundle, reply: Reply, labels: Volume, volume: slicer.vtkMRMLScalarVolumeNode) -> Any:
+    kind = _("baseline") if bundle.is_baseline else _("equivariant")
+    node = import_segmentation(labels, bundle.labels, volume, f"{volume.GetName()} {kind}")
+    for key, value in reply["provenance"].items():
+        node.SetAttribute(f"{ATTRIBUTES}{key}", value)
+    node.SetAttribute(VOLUMES_ML, json.dumps(reply["ml"]))
+    return node
+
+
+def _placed(target: Target, node: slicer.vtkMRMLSegmentationNode) -> Result:
+    if target.output is None:
+        return Result(target.bundle, node)
+    move_into(node, target.output)
+    return Result(target.bundle, target.output)

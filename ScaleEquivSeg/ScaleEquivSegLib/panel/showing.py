@@ -1,0 +1,17 @@
+"""Widgets that show something without telling it back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def show_choices(selector: Any, choices: Sequence[str], chosen: str | None = None) -> None:
+    """Fill a combo box, if it shows others, and choose an entry, if one is given; nobody hears of it."""
+    was_blocked = selector.blockSignals(True)
+    if [selector.itemText(n) for n in range(selector.count)] != list(choices):
+        selector.clear()
+        selector.addItems(list(choices))
+    if chosen is not None:
+        selector.setCurrentIndex(selector.findText(chosen))
+    selector.blockSignals(was_blocked)

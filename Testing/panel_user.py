@@ -1,0 +1,140 @@
+"""What a user does with the panel on the stand-in host, and what they see of it; the tests of its sections share it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import qt
+import slicer
+
+import slicerhost
+from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
+
+MODULE = Path(__file__).parents[1] / "ScaleEquivSeg" / "ScaleEquivSeg.py"
+SECONDS_AT_MOST = 120
+NAMES = {1: "Head", 2: "Body"}
+QUICK = PhantomSpec(seed=1, size=(32, 32, 32), spacing=(2, 2, 2))
+SLOW = PhantomSpec(seed=1, size=(112, 112, 112), spacing=(1, 1, 1))
+OBLIQUE = ((0.8, -0.48, -0.36), (0.6, 0.64, 0.48), (0.0, 0.6, -0.8))  # and left-handed
+
+
+class QuickWorker:
+    """In the worker's place: answers at once, with labels that the values of the first channel decide."""
+
+    pid = 0
+
+    def __init__(self, desk: Any) -> None:
+        self._desk = desk
+        self.running = False
+        self.requests: list[dict[str, Any]] = []
+        self.devices: list[dict[str, str]] = []
+        self.answers = True
+        self.stops = 0
+
+    @property
+    def segmented(self) -> list[dict[str, Any]]:
+        """What it was asked to segment."""
+        return [request for request in self.requests if request["type"] == "segment"]
+
+    def send(self, request: dict[str, Any]) -> None:
+        self.requests.append(json.loads(json.dumps(request)))
+        if self.answers:
+            stops = self.stops
+            qt.QTimer.singleShot(0, lambda: self._reply(request) if self.stops == stops else None)
+
+    def stop(self) -> None:
+        self.stops += 1
+
+    def _reply(self, request: dict[str, Any]) -> None:
+        self._desk._on_message(self._answer(request))
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        about = {"id": request["id"]}
+        if request["type"] == "cancel":
+            return {"type": "cancelled", **about}
+        if request["type"] == "devices":
+            return {"type": "result", "devices": self.devices, **about}
+        image = read_volume(Path(request["inputs"][0]))
+        found = Volume(quick_labels(image.array), image.geometry)
+        write_volume(found, Path(request["output"]))
+        ml = {name: found.geometry.voxel_ml * int((found.array == value).sum()) for value, name in NAMES.items()}
+        said = {"output": request["output"], "ml": ml, "warnings": [], "provenance": {"bundle": request["bundle"]}}
+        return {"type": "result", **about, **said}
+
+
+def quick_labels(array: np.ndarray) -> np.ndarray:
+    """What the quick worker finds in an image."""
+    return (array > np.quantile(array, 0.8)).astype(np.uint8) + (array > np.quantile(array, 0.9))
+
+
+class User:
+    """What a user does with the panel, and what they see of it."""
+
+    def __init__(self, host: slicerhost.Host) -> None:
+        self.host = host
+        self.module, self.widget = host.load_module(MODULE)
+        self.ui = self.widget.ui
+
+    def load(self, spec: PhantomSpec, name: str = "scan") -> Any:
+        volume = make_phantom(spec).channels[0]
+        return slicer.util.addVolumeFromArray(volume.array, volume.geometry.ijk_to_ras, name=name)
+
+    def choose(self, volume: Any, network: str = "Baseline") -> None:
+        self.channel_selector().setCurrentNode(volume)
+        self.ui.networkSelector.currentText = network
+        self.ui.deviceSelector.currentText = "CPU"
+
+    def channel_selector(self, number: int = 0) -> Any:
+        return slicer.util.findChild(self.widget.parent, f"channelSelector{number}")
+
+    def quicken(self) -> QuickWorker:
+        """Let nothing be computed, where what the worker does with a request does not matter."""
+        desk = self.widget.panel.desk
+        desk.worker.stop()
+        desk.worker = QuickWorker(desk)
+        return desk.worker
+
+    @property
+    def parameters(self) -> Any:
+        return self.widget.logic.getParameterNode()
+
+    def entries(self, selector: Any) -> list[str]:
+        return [selector.itemText(number) for number in range(selector.count)]
+
+    def start(self) -> None:
+        assert self.ui.segmentButton.enabled, self.ui.statusLabel.text
+        self.ui.segmentButton.click()
+
+    def wait(self) -> None:
+        assert self.host.wait_until(lambda: not self.running, SECONDS_AT_MOST)
+        self.host.raise_exceptions()
+
+    def wait_until_computing(self) -> None:
+        assert self.host.wait_until(lambda: "Segmenting" in self.status, SECONDS_AT_MOST)
+
+    @property
+    def running(self) -> bool:
+        return bool(self.ui.cancelButton.enabled)
+
+    @property
+    def status(self) -> str:
+        return str(self.ui.statusLabel.text)
+
+    @property
+    def results(self) -> list[Any]:
+        return list(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
+
+    @property
+    def worker_pid(self) -> int:
+        return int(self.widget.panel.desk.worker.pid)
+
+
+def labels_of(node: Any, volume: Any) -> np.ndarray:
+    labels = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    for value in (1, 2):
+        labels[slicer.util.arrayFromSegmentBinaryLabelmap(node, f"Segment_{value}", volume) > 0] = value
+    return labels

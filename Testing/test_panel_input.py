@@ -1,0 +1,284 @@
+"""The section Input, clicked: channels, their volumes and frames, and the region to segment."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+from panel_user import OBLIQUE, QUICK, User
+from ScaleEquivSegLib.bundles import Channel, bundled_models
+from ScaleEquivSegLib.panel.assigning import suggested
+from ScaleEquivSegLib.roi import Box
+from ScaleEquivSegLib.shades import Percentiles
+from ScaleEquivSegLib.volume import read_volume
+from test_bundles import change_card
+
+BRATS = {"T1": ["*t1*"], "T1ce": ["*t1ce*", "*t1gd*"], "T2": ["*t2*"], "FLAIR": ["*flair*"]}
+
+
+def channels(patterns: dict[str, list[str]]) -> list[Channel]:
+    return [Channel(name, "MR", tuple(each), Percentiles(1, 99)) for name, each in patterns.items()]
+
+
+@pytest.mark.parametrize(
+    ("names", "meant"),
+    [
+        (["case_t1", "case_t1ce", "case_t2", "case_flair"], [0, 1, 2, 3]),
+        (["case_T1CE"], [None, 0, None, None]),  # not T1, whose pattern it fits, too
+        (["a_t1", "b_t1", "t2"], [None, None, 2, None]),
+        (["t2_flair"], [None, None, None, 0]),
+        (["liver"], [None, None, None, None]),
+    ],
+)
+def test_a_volume_is_meant_by_the_most_specific_pattern_and_ambiguity_by_none(
+    names: list[str], meant: list[int | None]
+) -> None:
+    assert suggested(channels(BRATS), names) == meant
+
+
+def test_one_name_that_two_channels_claim_alike_is_given_to_none() -> None:
+    assert suggested(channels({"A": ["*t1*"], "B": ["t1*"]}), ["t1"]) == [None, None]
+
+
+def test_a_volume_whose_name_fits_is_chosen_when_it_is_loaded_and_the_users_choice_is_kept(user: User) -> None:
+    fits = user.load(QUICK, "my phantom")
+    user.host.process_events()
+    assert user.channel_selector().currentNode() is fits
+    user.channel_selector().setCurrentNode(None)
+    other = user.load(QUICK, "liver")
+    user.host.process_events()
+    assert user.channel_selector().currentNode() is None
+    user.channel_selector().setCurrentNode(other)
+    user.load(QUICK, "another phantom")
+    user.host.process_events()
+    assert user.channel_selector().currentNode() is other
+
+
+def test_of_two_volumes_whose_names_fit_none_is_chosen(user: User) -> None:
+    user.load(QUICK, "phantom 1")
+    user.load(QUICK, "phantom 2")
+    user.host.process_events()
+    assert user.channel_selector().currentNode() is None
+    assert user.status == "Choose a volume."
+
+
+def test_voxels_that_come_later_are_noticed(user: User) -> None:
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "phantom")
+    user.host.process_events()
+    assert user.status == "The volume has no voxels."
+    slicer.util.updateVolumeFromArray(volume, np.arange(64, dtype=np.int16).reshape(4, 4, 4))
+    user.host.process_events()
+    assert user.ui.segmentButton.enabled
+
+
+@pytest.fixture
+def two_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> User:
+    """A panel with a second task, which has two channels."""
+    for name in ("phantom-unet", "pair-unet"):
+        shutil.copytree(bundled_models() / "phantom-unet", tmp_path / name)
+
+    def pair(card: dict[str, Any]) -> None:
+        second = {**card["inputs"][0], "name": "T1ce", "patterns": ["*t1ce*"]}
+        card.update(name="pair-unet", task="pair", inputs=[{**card["inputs"][0], "patterns": ["*t1*"]}, second])
+        card["network"]["arguments"]["in_channels"] = 2
+
+    change_card(tmp_path / "pair-unet", pair)
+    monkeypatch.setattr("ScaleEquivSegLib.panel.models.bundled_models", lambda: tmp_path)
+    user: User = request.getfixturevalue("user")
+    assert user.entries(user.ui.taskSelector) == ["pair", "phantom"]
+    return user
+
+
+def test_each_channel_of_a_task_has_its_volume_and_two_channels_never_the_same(two_channels: User) -> None:
+    user = two_channels
+    enhanced, plain = user.load(QUICK, "case_t1ce"), user.load(QUICK, "case_t1")
+    user.host.process_events()
+    assert [user.channel_selector(n).currentNode() for n in (0, 1)] == [plain, enhanced]
+    assert user.ui.segmentButton.enabled
+    user.channel_selector(1).setCurrentNode(plain)
+    assert user.status == "T1 and T1ce have the same volume; choose a different one for each."
+    assert not user.ui.segmentButton.enabled
+    user.channel_selector(1).setCurrentNode(None)
+    assert user.status == "T1ce: Choose a volume."
+    user.ui.taskSelector.currentText = "phantom"
+    assert user.channel_selector().currentNode() is plain
+    assert not slicer.util.findChildren(user.widget.parent, "channelSelector1")
+
+
+def matrix_node(matrix: Any) -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.array(matrix)))
+    return node
+
+
+def bending_node() -> Any:
+    points = vtk.vtkPoints(), vtk.vtkPoints()
+    for point in np.eye(3) * 100:
+        points[0].InsertNextPoint(point)
+        points[1].InsertNextPoint(point + [9, 0, 0] * point)
+    for each in points:
+        each.InsertNextPoint(0, 0, 0)
+    spline = vtk.vtkThinPlateSplineTransform()
+    spline.SetBasisToR()
+    spline.SetSourceLandmarks(points[0])
+    spline.SetTargetLandmarks(points[1])
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "bent")
+    node.SetAndObserveTransformToParent(spline)
+    return node
+
+
+def turned(shift: Any = (5, 6, 7)) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = OBLIQUE, shift
+    return matrix
+
+
+def test_channels_under_different_transforms_are_segmented_as_they_lie_in_the_world(two_channels: User) -> None:
+    user = two_channels
+    plain, enhanced = user.load(QUICK, "case_t1"), user.load(QUICK, "case_t1ce")
+    user.host.process_events()
+    plain.SetAndObserveTransformNodeID(matrix_node(turned()).GetID())
+    worker = user.quicken()
+    worker.answers = False
+    user.start()
+    first, second = (read_volume(Path(path)).geometry.ijk_to_ras for path in worker.segmented[0]["inputs"])
+    matrix = vtk.vtkMatrix4x4()
+    plain.GetIJKToRASMatrix(matrix)
+    own = slicer.util.arrayFromVTKMatrix(matrix)
+    assert np.allclose(first, own)
+    assert np.allclose(turned() @ second, own, atol=1e-9)
+    user.widget.panel.stop("")
+    enhanced.SetAndObserveTransformNodeID(bending_node().GetID())
+    user.host.process_events()
+    assert "bends space" in user.status
+    assert not user.ui.segmentButton.enabled
+
+
+def region(centre: Any = (1, 2, 3), size: Any = (10, 20, 30)) -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+    node.SetCenter(centre)
+    node.SetSize(size)
+    return node
+
+
+def asked_box(user: User) -> Any:
+    worker = user.quicken()
+    worker.answers = False
+    user.start()
+    user.widget.panel.stop("")
+    return worker.segmented[0]["roi"]
+
+
+def test_without_a_region_the_whole_volume_is_segmented(user: User) -> None:
+    user.choose(user.load(QUICK))
+    assert asked_box(user) is None
+
+
+@pytest.mark.parametrize("volume_turned", [False, True])
+@pytest.mark.parametrize("region_turned", [False, True])
+def test_the_region_is_handed_over_in_the_volumes_own_coordinates(
+    user: User, volume_turned: bool, region_turned: bool
+) -> None:
+    volume, box = user.load(QUICK), region()
+    of_volume, of_box = turned((1, 2, 3)), turned((-7, 8, 9)) @ np.diag([2, 2, 2, 1])
+    if volume_turned:
+        volume.SetAndObserveTransformNodeID(matrix_node(of_volume).GetID())
+    if region_turned:
+        box.SetAndObserveTransformNodeID(matrix_node(of_box).GetID())
+    user.choose(volume)
+    user.ui.regionSelector.setCurrentNode(box)
+    asked = Box.from_values(asked_box(user))
+    place = np.linalg.inv(of_volume if volume_turned else np.eye(4)) @ (of_box if region_turned else np.eye(4))
+    assert np.allclose(asked.centre, (place @ [1, 2, 3, 1])[:3])
+    assert np.allclose(np.array(asked.axes).T * asked.sides, place[:3, :3] * [10, 20, 30])
+
+
+def make_bent(user: User, volume: Any, box: Any) -> None:
+    volume.SetAndObserveTransformNodeID(bending_node().GetID())
+
+
+def make_sheared(user: User, volume: Any, box: Any) -> None:
+    box.SetAndObserveTransformNodeID(matrix_node([[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]).GetID())
+
+
+def make_empty(user: User, volume: Any, box: Any) -> None:
+    box.SetSize(0, 0, 0)
+
+
+def turn_inside_out(user: User, volume: Any, box: Any) -> None:
+    box.SetInsideOut(True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(make_bent, "bends space"), (make_sheared, "shears"), (make_empty, "no size"), (turn_inside_out, "inside out")],
+)
+def test_a_region_that_is_no_box_in_the_volume_is_an_obstacle(
+    user: User, spoil: Callable[[User, Any, Any], None], said: str
+) -> None:
+    volume, box = user.load(QUICK), region()
+    user.choose(volume)
+    user.ui.regionSelector.setCurrentNode(box)
+    assert user.ui.segmentButton.enabled
+    spoil(user, volume, box)
+    user.host.process_events()
+    assert said in user.status
+    assert not user.ui.segmentButton.enabled
+    user.ui.regionSelector.setCurrentNode(None)
+    assert user.ui.segmentButton.enabled
+
+
+def test_a_new_region_holds_the_whole_volume(user: User) -> None:
+    volume = user.load(QUICK)
+    user.choose(volume)
+    box = user.ui.regionSelector.addNode()
+    user.host.process_events()
+    assert user.parameters.regionOfInterest is box
+    found, wanted = [0.0] * 6, [0.0] * 6
+    box.GetRASBounds(found)
+    volume.GetRASBounds(wanted)
+    assert np.allclose(found, wanted)
+    assert user.ui.segmentButton.enabled
+
+
+def test_a_frame_of_a_sequence_can_be_chosen_and_is_what_is_segmented(user: User) -> None:
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "heart")
+    for number in range(3):
+        frame = slicer.util.addVolumeFromArray(np.arange(64, dtype=np.int16).reshape(4, 4, 4) + 100 * number)
+        sequence.SetDataNodeAtValue(frame, str(number))
+        slicer.mrmlScene.RemoveNode(frame)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "heart")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    user.host.process_events()
+    frames = slicer.util.findChild(user.widget.parent, "frameSpinBox0")
+    assert frames.isHidden()
+    user.choose(browser.GetProxyNode(sequence))
+    assert not frames.isHidden()
+    assert (frames.minimum, frames.value, frames.maximum, frames.suffix) == (1, 1, 3, " / 3")
+    frames.value = 3
+    worker = user.quicken()
+    worker.answers = False
+    user.start()
+    assert read_volume(Path(worker.segmented[0]["inputs"][0])).array.min() == 200
+    user.widget.panel.stop("")
+    browser.SetSelectedItemNumber(1)
+    user.host.process_events()
+    assert frames.value == 2
+    user.choose(user.load(QUICK))
+    assert frames.isHidden()
+
+
+def test_after_the_scene_was_closed_volumes_are_chosen_by_name_again(user: User) -> None:
+    user.load(QUICK, "phantom")
+    user.host.process_events()
+    user.host.clear_scene()
+    volume = user.load(QUICK, "phantom")
+    user.host.process_events()
+    assert user.channel_selector().currentNode() is volume

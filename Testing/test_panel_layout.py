@@ -1,0 +1,120 @@
+"""The panel as a whole: its keys, hints and width, scenes saved and reopened, and loading the module again."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import qt
+import slicer
+
+from panel_user import MODULE, QUICK, User
+
+FOLDED = ("detailsBox", "modelsBox", "advancedBox", "logBox")
+UI = MODULE.parent / "Resources" / "UI" / "ScaleEquivSeg.ui"
+
+
+@pytest.fixture
+def unfolded(user: User) -> User:
+    """The panel with every box open and everything in it that shows only at times."""
+    user.load(QUICK, "a phantom with a name that is longer than any panel is wide, as series descriptions are")
+    for name in FOLDED:
+        getattr(user.ui, name).collapsed = False
+    for name in ("taskNote", "networkNote", "refusedText", "progressBar"):
+        getattr(user.ui, name).show()
+    user.host.process_events()
+    return user
+
+
+def test_the_panel_fits_into_320_pixels(unfolded: User, tmp_path: Path) -> None:
+    unfolded.host.grab(unfolded.widget, tmp_path / "panel.png", width=320)
+    assert qt.QImage(str(tmp_path / "panel.png")).width() == 320
+
+
+def test_every_control_has_a_tooltip(unfolded: User) -> None:
+    kinds = ("ctkCollapsibleGroupBox", "qMRMLNodeComboBox", "QCheckBox", "QComboBox", "QDoubleSpinBox")
+    kinds += ("QPlainTextEdit", "QPushButton", "QSpinBox", "QTableWidget", "QTextBrowser")
+    names = [each.get("name") for each in ElementTree.parse(UI).iter("widget") if each.get("class") in kinds]
+    assert len(names) > 25
+    assert [name for name in names if not getattr(unfolded.ui, name).toolTip] == []
+    assert unfolded.channel_selector().toolTip == "The volume that shows T1 (MR)."
+
+
+def test_every_label_leads_to_its_control(unfolded: User) -> None:
+    labels = [each for each in unfolded.widget.parent.findChildren(qt.QLabel) if str(each.text).endswith(":")]
+    assert len(labels) > 8
+    assert [each.text for each in labels if each.buddy() is None] == []
+
+
+def place(widget: Any, top: Any) -> tuple[int, int]:
+    point = widget.mapTo(top, qt.QPoint(0, 0))
+    return point.y(), point.x()
+
+
+def test_the_tab_key_goes_through_the_panel_from_top_to_bottom(unfolded: User, tmp_path: Path) -> None:
+    top = unfolded.widget.parent
+    unfolded.host.grab(unfolded.widget, tmp_path / "panel.png", width=320)  # gives every control its place
+    reached, widget = [], unfolded.ui.taskSelector
+    for _step in range(500):
+        takes_tab = int(widget.focusPolicy) & int(qt.Qt.TabFocus)
+        if takes_tab and widget.isEnabled() and widget.isVisibleTo(top) and top.isAncestorOf(widget):
+            reached.append(widget)
+        widget = widget.nextInFocusChain()
+        if widget is unfolded.ui.taskSelector:
+            break
+    places = [place(each, top) for each in reached]
+    first = places.index(min(places))
+    places = places[first:] + places[:first]
+    assert len(places) > 15
+    rows = [y for y, _x in places]
+    assert [(b, a) for a, b in pairwise(rows) if b < a - 12] == []
+
+
+def test_the_panel_has_no_style_of_its_own() -> None:
+    assert "styleSheet" not in UI.read_text(encoding="utf-8")
+
+
+def test_a_scene_saved_and_reopened_shows_every_choice_again(user: User, tmp_path: Path) -> None:
+    user.quicken()
+    volume = user.load(QUICK, "kept")
+    user.choose(volume, "Both")
+    user.start()
+    user.wait()
+    box = user.ui.regionSelector.addNode()
+    box.SetName("box")
+    user.ui.equivariantOutputSelector.setCurrentNode(user.results[0])
+    user.ui.show3DButton.click()
+    user.ui.planesSpinBox.value = 5
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    user.host.clear_scene()
+    assert user.parameters.regionOfInterest is None
+    assert not user.ui.show3DButton.checked
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    user.host.process_events()
+    assert user.channel_selector().currentNode().GetName() == "kept"
+    assert user.ui.regionSelector.currentNode().GetName() == "box"
+    assert user.ui.equivariantOutputSelector.currentNode().GetName() == "kept equivariant"
+    assert user.ui.baselineOutputSelector.currentNode() is None
+    assert user.ui.planesSpinBox.value == 5
+    assert user.ui.show3DButton.checked
+    for node in user.results:
+        assert node.GetSegmentation().ContainsRepresentation("Closed surface")
+    assert user.ui.volumesTable.columnCount == 2
+    assert user.ui.segmentButton.enabled
+
+
+def test_the_module_loaded_again_shows_the_same_and_works(user: User) -> None:
+    user.choose(user.load(QUICK, "kept"), "Equivariant")
+    for _time in range(2):
+        user = User(user.host)
+        assert user.channel_selector().currentNode().GetName() == "kept"
+        assert user.ui.networkSelector.currentText == "Equivariant"
+        assert user.ui.deviceSelector.currentText == "CPU"
+    user.quicken()
+    user.start()
+    user.wait()
+    assert user.status == "Done."
+    assert len(user.results) == 1

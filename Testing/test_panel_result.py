@@ -1,0 +1,204 @@
+"""The section Result, clicked: where results go, what is replaced and when, volumes, and surfaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+from panel_user import OBLIQUE, User, labels_of, quick_labels
+from ScaleEquivSegLib.mrml.segmentations import reference_volume
+from ScaleEquivSegLib.phantom import PhantomSpec
+
+TURNED = PhantomSpec(seed=3, size=(20, 24, 16), spacing=(2, 1.5, 3), direction=OBLIQUE)
+NETWORKS = ("Equivariant", "Baseline")
+
+
+@pytest.fixture
+def quick(user: User) -> User:
+    """A panel whose worker computes nothing, with a volume chosen and both networks."""
+    user.quicken()
+    user.choose(user.load(TURNED), "Both")
+    user.host.dialogs.clear()
+    user.host.answer = True
+    return user
+
+
+def own_segmentation(name: str) -> Any:
+    """A segmentation of the user's, with one segment of their own."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.GetSegmentation().AddEmptySegment("mine", "Mine")
+    node.SetAttribute("ScaleEquivSeg.seconds", "old")
+    node.SetAttribute("theirs", "kept")
+    return node
+
+
+def tag(node: Any, segment: str, name: str) -> str:
+    found = vtk.reference("")
+    node.GetSegmentation().GetSegment(segment).GetTag(name, found)
+    return str(found)
+
+
+def segment_names(node: Any) -> list[str]:
+    segmentation = node.GetSegmentation()
+    return [segmentation.GetSegment(each).GetName() for each in segmentation.GetSegmentIDs()]
+
+
+def test_without_another_choice_each_run_makes_new_segmentations_and_asks_nothing(quick: User) -> None:
+    for count in (2, 4):
+        quick.start()
+        quick.wait()
+        assert len(quick.results) == count
+    assert quick.host.dialogs == []
+
+
+def test_an_existing_segmentation_is_replaced_by_exactly_the_result_after_one_question(quick: User) -> None:
+    volume = quick.channel_selector().currentNode()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    first, second = own_segmentation("first"), own_segmentation("second")
+    ids = [first.GetID(), second.GetID()]
+    quick.ui.equivariantOutputSelector.setCurrentNode(first)
+    quick.ui.baselineOutputSelector.setCurrentNode(second)
+    quick.start()
+    quick.wait()
+    (question,) = quick.host.dialogs
+    assert question.kind == "question"
+    assert question.text == "All segments of first and second will be replaced by the new result."
+    assert quick.status == "Done."
+    assert [node.GetID() for node in quick.results] == ids
+    assert [node.GetName() for node in quick.results] == ["first", "second"]
+    array = slicer.util.arrayFromVolume(volume)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    for node, bundle in ((first, "phantom-se_unet"), (second, "phantom-unet")):
+        assert segment_names(node) == ["Head", "Body"]
+        assert np.array_equal(labels_of(node, volume), quick_labels(array))
+        assert node.GetTransformNodeID() == transform.GetID()
+        assert reference_volume(node) is volume
+        assert "123037004" in tag(node, "Segment_1", "TerminologyEntry")
+        assert node.GetAttribute("ScaleEquivSeg.bundle").endswith(bundle)
+        assert node.GetAttribute("ScaleEquivSeg.seconds") is None
+        assert node.GetAttribute("theirs") == "kept"
+        item, beside = hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volume)
+        assert hierarchy.GetItemParent(item) == hierarchy.GetItemParent(beside)
+
+
+def test_a_replacement_that_is_declined_changes_nothing_and_starts_nothing(quick: User) -> None:
+    node = own_segmentation("mine")
+    quick.ui.baselineOutputSelector.setCurrentNode(node)
+    quick.host.answer = False
+    quick.ui.segmentButton.click()
+    assert not quick.running
+    assert segment_names(node) == ["Mine"]
+    quick.host.answer = True
+
+
+def test_only_what_the_chosen_network_would_replace_is_asked_about(quick: User) -> None:
+    quick.ui.baselineOutputSelector.setCurrentNode(own_segmentation("mine"))
+    quick.ui.networkSelector.currentText = "Equivariant"
+    quick.start()
+    quick.wait()
+    assert quick.host.dialogs == []
+    assert segment_names(quick.parameters.baselineOutput) == ["Mine"]
+
+
+def test_both_results_cannot_go_into_one_segmentation(quick: User) -> None:
+    node = own_segmentation("mine")
+    quick.ui.equivariantOutputSelector.setCurrentNode(node)
+    quick.ui.baselineOutputSelector.setCurrentNode(node)
+    assert quick.status == "Both results would go into mine; choose another output for one of them."
+    assert not quick.ui.segmentButton.enabled
+    quick.ui.networkSelector.currentText = "Baseline"
+    assert quick.ui.segmentButton.enabled
+
+
+def test_a_run_whose_output_is_deleted_meanwhile_ends_with_the_reason(quick: User) -> None:
+    node = own_segmentation("mine")
+    quick.ui.equivariantOutputSelector.setCurrentNode(node)
+    quick.start()
+    slicer.mrmlScene.RemoveNode(node)
+    quick.wait()
+    assert quick.status == "mine was deleted during the run; the result was discarded."
+    assert quick.results == []
+    quick.start()
+    quick.wait()
+    assert quick.status == "Done."
+
+
+def test_a_result_that_cannot_be_read_leaves_what_it_would_replace_as_it_was(
+    quick: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = own_segmentation("mine")
+    quick.ui.equivariantOutputSelector.setCurrentNode(node)
+    worker = quick.widget.panel.desk.worker
+    answer = worker._answer
+
+    def spoilt(request: dict[str, Any]) -> dict[str, Any]:
+        reply: dict[str, Any] = answer(request)
+        if "phantom-unet" in request["bundle"]:
+            Path(reply["output"]).write_bytes(b"NRRD0004\n")
+        return reply
+
+    monkeypatch.setattr(worker, "_answer", spoilt)
+    quick.start()
+    quick.wait()
+    assert "phantom-unet.seg.nrrd" in quick.status
+    assert segment_names(node) == ["Mine"]
+    assert quick.results == [node]
+
+
+def shown_volumes(user: User) -> dict[tuple[str, str], float]:
+    table = user.ui.volumesTable
+    return {
+        (table.verticalHeaderItem(row).text(), table.horizontalHeaderItem(column).text()): float(
+            table.item(row, column).text()
+        )
+        for row in range(table.rowCount)
+        for column in range(table.columnCount)
+    }
+
+
+def test_volumes_are_shown_by_segment_and_network_and_come_back_with_the_scene(quick: User, tmp_path: Path) -> None:
+    assert shown_volumes(quick) == {}
+    quick.start()
+    quick.wait()
+    shown = shown_volumes(quick)
+    volume = quick.channel_selector().currentNode()
+    for network, node in zip(NETWORKS, quick.results, strict=True):
+        for value, name in ((1, "Head"), (2, "Body")):
+            ml = (labels_of(node, volume) == value).sum() * np.prod(TURNED.spacing) / 1000
+            assert shown[f"{name} (ml)", network] == pytest.approx(ml, abs=0.006)
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    quick.host.clear_scene()
+    assert shown_volumes(quick) == {}
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    quick.host.process_events()
+    assert shown_volumes(quick) == shown
+    slicer.mrmlScene.RemoveNode(quick.results[0])
+    quick.host.process_events()
+    assert {network for _segment, network in shown_volumes(quick)} == {"Baseline"}
+
+
+def test_show_3d_follows_new_results_and_the_ones_they_replace(quick: User) -> None:
+    quick.ui.networkSelector.currentText = "Equivariant"
+    assert not quick.ui.show3DButton.enabled
+    quick.start()
+    quick.wait()
+    (node,) = quick.results
+    assert not quick.ui.show3DButton.checked
+    quick.ui.show3DButton.click()
+    quick.ui.equivariantOutputSelector.setCurrentNode(node)
+    quick.start()
+    quick.wait()
+    assert quick.ui.show3DButton.checked
+    assert node.GetSegmentation().ContainsRepresentation("Closed surface")
+    quick.ui.show3DButton.click()
+    assert not node.GetDisplayNode().GetVisibility3D()
+    slicer.mrmlScene.RemoveNode(node)
+    quick.host.process_events()
+    assert not quick.ui.show3DButton.enabled
