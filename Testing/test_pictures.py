@@ -300,5 +300,5 @@ def test_an_experiment_on_pictures_leaves_records_from_which_tables_and_a_pictur
 
     written = draw_all(tmp_path / "records", tmp_path / "figures")
     assert sorted(path.name for path in written) == ["tiny.csv", "tiny.md", "tiny_nall.png"]
-    text = (tmp_path / "figures" / "tiny.md").read_text()
+    text = (tmp_path / "figures" / "tiny.md").read_text(encoding="utf-8")
     assert "| static |" in text.partition("Mean AUC less that of plain")[2]
