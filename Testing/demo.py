@@ -133,4 +133,4 @@ def _report(rows: list[Row], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]).resolve())  # Slicer saves a scene by a full path only
