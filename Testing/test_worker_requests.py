@@ -224,8 +224,7 @@ def test_a_sweep_without_a_reference_has_no_figures_of_one(folder: Path) -> None
 
 @pytest.mark.parametrize("phase", ["Reading", "Unscaled", "Scale 0.5"])
 def test_a_sweep_can_be_cancelled_in_any_phase(folder: Path, phase: str) -> None:
-    # The last scale is the largest: whatever the machine, it is not over before the cancel has been read.
-    assert serve([sweep_request(folder, scales=[0.5, 3])], cancelled_in(phase))[-1] == {"id": "s", "type": "cancelled"}
+    assert serve([sweep_request(folder, scales=[0.5, 1])], cancelled_in(phase))[-1] == {"id": "s", "type": "cancelled"}
 
 
 def test_a_cancel_stops_a_sweep_of_a_large_volume_at_once(tmp_path: Path) -> None:

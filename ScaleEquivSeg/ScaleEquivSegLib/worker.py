@@ -59,6 +59,7 @@ class Worker:
         self._models = Models()
         self._remaining = Remaining()
         self._last_progress = 0.0
+        self._last_phase = ""
         self._speaking = threading.Lock()
 
     def run(self) -> None:
@@ -66,6 +67,7 @@ class Worker:
         self._say({"type": "ready", "protocol": PROTOCOL, "pid": os.getpid(), "version": __version__})
         threading.Thread(target=self._listen, daemon=True).start()
         while (job := self._waiting.get()) is not None:
+            self._last_phase = ""
             with self._heart_beating(job.request.id):
                 reply = self._answer(job)
             _free_device_memory()
@@ -147,8 +149,8 @@ class Worker:
             raise Cancelled("cancelled")
         remaining = self._remaining.update(phase, fraction)
         now = time.monotonic()
-        if fraction == 0 or now - self._last_progress >= SECONDS_BETWEEN_PROGRESS:
-            self._last_progress = now
+        if phase != self._last_phase or now - self._last_progress >= SECONDS_BETWEEN_PROGRESS:
+            self._last_phase, self._last_progress = phase, now
             told = {"phase": phase, "fraction": round(fraction, 4)}
             told["remaining_s"] = None if remaining is None else round(remaining, 1)
             self._say({"type": "progress", "id": job.request.id, **told})
