@@ -185,9 +185,9 @@ def labelmap(volume: Volume, names: dict[int, str]) -> Labelmap:
     return Labelmap(volume, tuple(int(v) for v in np.unique(volume.array) if v), names)
 
 
-def test_classes_of_two_files_are_matched_by_name_not_by_value() -> None:
+def test_classes_of_two_files_are_matched_by_name_whatever_its_case_not_by_value() -> None:
     swapped = labels([0, 2, 2, 1], [1, 1, 0, 2])
-    (a, b), names = in_common_classes([labelmap(A, {1: "Head", 2: "Body"}), labelmap(swapped, {2: "Head", 1: "Body"})])
+    (a, b), names = in_common_classes([labelmap(A, {1: "Head", 2: "Body"}), labelmap(swapped, {2: "head", 1: "BODY "})])
     assert names == {1: "Head", 2: "Body"}
     assert np.array_equal(a.array, A.array)
     assert np.array_equal(b.array, A.array)
@@ -211,10 +211,10 @@ def test_labels_without_names_take_those_of_the_others_or_are_called_by_number()
 
 
 def test_names_are_read_from_the_segments_of_a_file(tmp_path: Path) -> None:
-    segments = [Label(value, name, (1, 2, 3), {}) for value, name in ((2, "Kopf ä"), (5, "Body"), (6, "Body"))]
+    segments = [Label(value, name, (1, 2, 3), {}) for value, name in ((2, "Kopf ä"), (5, "Body"), (6, "body"))]
     write_volume(A, tmp_path / "a.seg.nrrd", segment_header(segments, A.geometry))
     found = read_labelmap(tmp_path / "a.seg.nrrd")
-    assert found.names == {2: "Kopf ä", 5: "Body (5)", 6: "Body (6)"}
+    assert found.names == {2: "Kopf ä", 5: "Body (5)", 6: "body (6)"}
     assert found.values == (1, 2)
     assert np.array_equal(found.volume.array, A.array)
 

@@ -72,8 +72,13 @@ def _segment_names(path: Path) -> dict[int, str]:
         names[int(value)] = reader.GetMetaData(f"Segment{number}_Name")
         number += 1
     # Slicer lets two segments have the same name.
-    often = Counter(names.values())
-    return {value: name if often[name] == 1 else f"{name} ({value})" for value, name in names.items()}
+    often = Counter(map(class_key, names.values()))
+    return {value: name if often[class_key(name)] == 1 else f"{name} ({value})" for value, name in names.items()}
+
+
+def class_key(name: str) -> str:
+    """The same for names that mean the same class, whatever their case."""
+    return name.strip().casefold()
 
 
 def in_common_classes(
@@ -84,7 +89,7 @@ def in_common_classes(
     Labels without names are taken to mean those; a value that nobody names is called by its number.
     """
     known = names or next((labelmap.names for labelmap in labelmaps if labelmap.names), {})
-    names, values = dict(known), {name: value for value, name in known.items()}
+    names, values = dict(known), {class_key(name): value for value, name in known.items()}
     everything = {*known, *(value for labelmap in labelmaps for value in (*labelmap.values, *labelmap.names))}
     free = 1 + max(everything, default=0)
     volumes = []
@@ -93,11 +98,12 @@ def in_common_classes(
         lookup = np.arange(LARGEST_LABEL + 1, dtype=np.uint16)
         for value in sorted({*labelmap.values, *labelmap.names}):
             name = own.get(value, str(value))
-            if name not in values:
-                values[name] = free if value in names else value
-                names[values[name]] = name
-                free = max(free, values[name] + 1)
-            lookup[value] = values[name]
+            key = class_key(name)
+            if key not in values:
+                values[key] = free if value in names else value
+                names[values[key]] = name
+                free = max(free, values[key] + 1)
+            lookup[value] = values[key]
         volumes.append(Volume(lookup[labelmap.volume.array], labelmap.volume.geometry))
     return volumes, dict(sorted(names.items()))
 

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from ..bundles import Label
 from ..comparison import AGREEMENT_LABELS, ERROR_LABELS, Agreement
 from ..errors import UnsuitableVolume
-from ..labelmap import Labelmap
+from ..labelmap import Labelmap, class_key
 from ..mrml.labels import labels_on_grid
 from ..mrml.products import earlier_product, product, sign_product
 from ..mrml.regions import RegionsFound, keep_regions
@@ -175,7 +175,7 @@ def in_shared_classes(
 
     Classes are the same if their names are, whatever the case; segments of one name are one class.
     """
-    keys = [{value: name.strip().casefold() for value, name in labelmap.names.items()} for labelmap in labelmaps]
+    keys = [{value: class_key(name) for value, name in labelmap.names.items()} for labelmap in labelmaps]
     shared = set.intersection(*(set(own.values()) for own in keys))
     if not shared:
         lists = "; ".join(

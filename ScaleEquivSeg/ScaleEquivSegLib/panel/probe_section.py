@@ -48,7 +48,7 @@ class ProbeSection:
 
     def refresh(self) -> None:
         """Enable what can be done and say why the rest cannot."""
-        self._starter.refresh(self._obstacle())
+        self._starter.refresh(self._segment.cannot_compute())
         chart, table, shown = self._made(CHART), self._made(TABLE), is_shown(PLOT_LAYOUT)
         self._ui.showPlotButton.checked = shown
         self._ui.showPlotButton.enabled = shown or chart is not None
@@ -56,19 +56,11 @@ class ProbeSection:
         for button, tip in self._tips:
             button.toolTip = tip if button.enabled else _("Probe the scales of this volume first.")
 
-    def _obstacle(self) -> str:
-        """Why the scales cannot be probed, empty if they can."""
-        if self._desk.parameters is None:
-            return _("The scene is being closed.")
-        if self._packages.installing:
-            return _("Packages are being installed.")
-        if not self._networks.chosen:
-            return _("No model for this task and network.")
-        return self._inputs.obstacle()
-
     def _probed(self) -> Probed | None:
         """What is chosen, None if something is missing."""
-        return None if self._obstacle() else Probed(self._inputs.volumes, self._desk.parameters.reference)
+        if self._segment.cannot_compute():
+            return None
+        return Probed(self._inputs.volumes, self._desk.parameters.reference)
 
     def _made(self, kind: str) -> Any:
         probed = self._probed()

@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 
 from ..bundles import Bundle
 from ..errors import UnsuitableVolume
-from ..labelmap import segment_header
+from ..labelmap import class_key, segment_header
 from ..mrml.labels import FoundLabels, labels_on_grid
 from ..mrml.plots import Curve, fill_chart
 from ..mrml.products import product
@@ -80,8 +80,8 @@ class Probing:
 
     def _labels_of(self, reference: slicer.vtkMRMLSegmentationNode) -> FoundLabels:
         found = labels_on_grid(reference, self._probed.volumes[0])
-        known = {_key(name) for name in found.labelmap.names.values()}
-        wanted = {_key(label.name): label.name for bundle in self._bundles for label in bundle.labels}
+        known = {class_key(name) for name in found.labelmap.names.values()}
+        wanted = {class_key(label.name): label.name for bundle in self._bundles for label in bundle.labels}
         absent = [name for key, name in wanted.items() if key not in known]
         if absent:
             raise UnsuitableVolume(
@@ -137,11 +137,7 @@ def _columns(replies: Sequence[Reply]) -> list[_Columns]:
 
 def _counted_as(bundle: Bundle, found: FoundLabels) -> Volume:
     """The labels with the values of a bundle's classes of the same name."""
-    values = {_key(label.name): label.value for label in bundle.labels}
+    values = {class_key(label.name): label.value for label in bundle.labels}
     names = found.labelmap.names
-    lookup = np.array([0, *(values.get(_key(names[value]), 0) for value in sorted(names))], np.uint8)
+    lookup = np.array([0, *(values.get(class_key(names[value]), 0) for value in sorted(names))], np.uint8)
     return Volume(lookup[found.labelmap.volume.array], found.labelmap.volume.geometry)
-
-
-def _key(name: str) -> str:
-    return name.strip().casefold()

@@ -53,18 +53,21 @@ class SegmentSection:
         if not running and not self._packages.installing:
             self._ui.statusLabel.text = " ".join(text for text in (self._desk.outcome, obstacle) if text)
 
-    def _obstacle(self) -> str:
-        """Why Segment cannot be pressed, empty if it can."""
+    def cannot_compute(self) -> str:
+        """Why the chosen networks cannot run on what is chosen in Input, empty if they can."""
         if self._desk.parameters is None:
             return _("The scene is being closed.")
         if self._packages.installing:
             return _("Packages are being installed.")
         if not self._desk.models.bundles:
             return _("There is no model that can be used; see More models.")
-        chosen = self._networks.chosen
-        if not chosen:
+        if not self._networks.chosen:
             return _("No model for this task and network.")
-        return self._inputs.obstacle() or self._results.obstacle(chosen)
+        return self._inputs.obstacle()
+
+    def _obstacle(self) -> str:
+        """Why Segment cannot be pressed, empty if it can."""
+        return self.cannot_compute() or self._results.obstacle(self._networks.chosen)
 
     # Devices
 
