@@ -24,8 +24,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt Testing/system_libraries.sh
 demo: setup ## segment phantoms in the real panel, compare, probe scales; results and pictures in demo/
 	$(BIN)/python Testing/demo.py demo
 
+# A process per core with one thread each; more than four would only want more memory.
 test: setup ## run every test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .
