@@ -173,16 +173,16 @@ def test_a_signal_stops_a_run_in_which_no_case_can_be_read(
 
 def test_a_second_signal_does_not_wait_for_the_network() -> None:
     with stoppable():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_an_interrupted_run_that_overwrites_says_how_to_go_on(
     images: Path, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert segment_all(images, results) == 0
-    monkeypatch.setattr(segmentation, "segment", lambda *_: os.kill(os.getpid(), signal.SIGINT) or _[3]("", 0.0))
+    monkeypatch.setattr(segmentation, "segment", lambda *_: signal.raise_signal(signal.SIGINT) or _[3]("", 0.0))
     assert segment_all(images, results, "--overwrite") == 130
     assert "0 of 3 cases are done; the same command without --overwrite goes on" in capsys.readouterr().err
     assert sorted(contents(results)) == [LOCK, "volumes.csv"]  # no old result is taken for one of this run

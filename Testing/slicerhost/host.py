@@ -132,6 +132,8 @@ class Host:
         widget.parent.hide()
         widget.parent.deleteLater()
         self.process_events()
+        # Outside of an event loop Qt deletes nothing on its own, and the panel would go on to follow the scene.
+        self.app.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
 
     def clear_scene(self) -> None:
         """Close the scene as File / Close scene does."""

@@ -6,8 +6,10 @@ They follow the real scene through its events, as the originals do."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import shiboken6
 import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
@@ -19,9 +21,22 @@ Property, Signal = QtCore.Property, QtCore.Signal
 _NODE_ID = int(QtCore.Qt.UserRole)
 
 
-def _observe_scene(scene: Any, refresh: Any) -> list[tuple[Any, int]]:
+def _follow(widget: QtWidgets.QWidget, observed: Any, event: int, call: Callable[[Any], None]) -> tuple[Any, int]:
+    """Observe something for as long as a widget lives; returns what removes the observer."""
+
+    def notify(caller: Any, _event: str) -> None:
+        if shiboken6.isValid(widget):
+            call(caller)
+        else:
+            observed.RemoveObserver(tag)
+
+    tag = observed.AddObserver(event, notify)
+    return observed, tag
+
+
+def _observe_scene(widget: SceneWidget, scene: Any) -> list[tuple[Any, int]]:
     events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent)
-    return [(scene, scene.AddObserver(event, lambda *_: refresh())) for event in events]
+    return [_follow(widget, scene, event, lambda _: widget._scene_edited()) for event in events]
 
 
 class SceneWidget(QtWidgets.QWidget):
@@ -42,7 +57,7 @@ class SceneWidget(QtWidgets.QWidget):
         for observed, tag in self._observed:
             observed.RemoveObserver(tag)
         self._scene = scene
-        self._observed = tuple(_observe_scene(scene, self._scene_edited)) if scene else ()
+        self._observed = tuple(_observe_scene(self, scene)) if scene else ()
         self._scene_edited()
         self.mrmlSceneChanged.emit(scene)
 
@@ -131,7 +146,7 @@ class qMRMLNodeComboBox(SceneWidget):
         nodes = self.nodes()
         for observed, tag in self._named:
             observed.RemoveObserver(tag)
-        self._named = tuple((n, n.AddObserver(vtk.vtkCommand.ModifiedEvent, self._renamed)) for n in nodes)
+        self._named = tuple(_follow(self, node, vtk.vtkCommand.ModifiedEvent, self._renamed) for node in nodes)
         blocked = self._box.blockSignals(True)
         self._box.clear()
         if self._options["noneEnabled"]:
@@ -144,7 +159,7 @@ class qMRMLNodeComboBox(SceneWidget):
         self._box.blockSignals(blocked)
         self._chosen()
 
-    def _renamed(self, node: Any, event: str) -> None:
+    def _renamed(self, node: Any) -> None:
         index = self._box.findData(node.GetID())
         if index >= 0 and self._box.itemText(index) != node.GetName():
             self._box.setItemText(index, node.GetName() or "")
@@ -236,7 +251,7 @@ class qMRMLSegmentsTableView(SceneWidget):
             self._node.RemoveObserver(self._tag)
         self._node = node
         if node is not None:
-            self._tag = node.AddObserver(vtk.vtkCommand.AnyEvent, lambda *_: self._scene_edited())
+            _, self._tag = _follow(self, node, vtk.vtkCommand.AnyEvent, lambda _: self._scene_edited())
         self._scene_edited()
 
     def segmentCount(self) -> int:
@@ -281,7 +296,7 @@ class qMRMLTableView(QtWidgets.QTableView):
             self._node.RemoveObserver(self._tag)
         self._node = node
         if node is not None:
-            self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._fill())
+            _, self._tag = _follow(self, node, vtk.vtkCommand.ModifiedEvent, lambda _: self._fill())
         self._fill()
 
     def _fill(self) -> None:

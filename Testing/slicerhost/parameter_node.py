@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import shiboken6
 import slicer.util
 import vtk
 from PySide6 import QtWidgets
@@ -157,7 +158,10 @@ class _Wrapper:
             edited = self._writer(name, binding)
             binding.changed.connect(edited)
             bound[name] = (binding, edited)
-        observer = self.parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._show(bound))
+        widgets = list(mapping.values())
+        observer = self.parameterNode.AddObserver(
+            vtk.vtkCommand.ModifiedEvent, lambda *_: self._show(bound) if all(map(shiboken6.isValid, widgets)) else None
+        )
         tag = max(self._bindings, default=-1) + 1
         self._bindings[tag] = (bound, observer)
         return tag
