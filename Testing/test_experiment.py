@@ -99,7 +99,6 @@ def test_a_record_says_what_was_run_where_and_how_well_every_case_was_found(
     assert (record.variant, record.size, record.training_cases, record.seed) == ("se_unet, longer axis", 2, 2, 3)
     assert record.overrides[-2:] == ["data.train=2", "fit.seed=3"]
     assert record.config["fit"]["learning_rate"] == 6e-3  # the default, named nowhere else
-    assert record.config["data"]["folder"] == data.name
     assert record.test["scale_axis"] == {"first": 1.0, "ratio": 1.5, "count": 3}
     assert record.parameters > 100
 

@@ -14,7 +14,7 @@ import pytest
 from training.__main__ import main
 from training.evaluate import Row, summary
 from training.figures import draw_all, styles_of
-from training.records import Record, arranged, read_record, write_record
+from training.records import BadRecords, Record, arranged, read_record, write_record
 from training.tables import Estimate, markdown, paired_difference
 
 SCALES = (0.5, 1.0)
@@ -40,7 +40,6 @@ def record(variant: str, seed: int, dice: np.ndarray, size: int = 10, network: s
         training_cases=size or 40,
         parameters=1234,
         overrides=[],
-        settings={},
         test={"split": "val", "scales": list(SCALES)},
         config={"network": {"name": network}},
         trained=[{"seconds": 60.0}],
@@ -90,7 +89,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_record(written, tmp_path / "record.json")
     assert read_record(tmp_path / "record.json") == written
     (tmp_path / "record.json").write_text("{}")
-    with pytest.raises(ValueError, match="no record of a run"):
+    with pytest.raises(BadRecords, match="no record of a run"):
         read_record(tmp_path / "record.json")
 
 
@@ -104,7 +103,8 @@ def test_a_class_that_a_case_has_no_figure_of_does_not_count(tmp_path: Path) -> 
     base = two_variants()[0]
     measured = dataclasses.replace(base, cases=names, rows=figures)
     write_record(measured, tmp_path / "record.json")
-    assert read_record(tmp_path / "record.json").dice_of_cases(1.0) == pytest.approx([0.6, 0.9])
+    dice = read_record(tmp_path / "record.json").dice(1.0)
+    assert dice == pytest.approx(np.array([[0.8, 0.9], [0.4, np.nan]]), nan_ok=True)
 
 
 def test_tables_hold_mean_and_standard_deviation_over_seeds(tmp_path: Path) -> None:
@@ -144,8 +144,24 @@ def test_the_paired_interval_holds_the_true_difference_and_is_nothing_for_equals
     assert (equal.mean, equal.low, equal.high) == (0, 0, 0)
     assert paired_difference(se_unet[:1], unet[1:], 1.0) is None
     shorter = [dataclasses.replace(each, cases=each.cases[:-1]) for each in unet]
-    with pytest.raises(ValueError, match="not measured on the same cases"):
+    with pytest.raises(BadRecords, match="not measured on the same cases"):
         paired_difference(se_unet, shorter, 1.0)
+
+
+def test_a_difference_is_that_of_the_means_in_the_table_also_where_cases_lack_classes() -> None:
+    ours = np.array([[[0.9, 0.5, 0.6], [0.8, np.nan, np.nan]]] * 2)
+    others = np.array([[[0.7, 0.8, 0.9], [0.9, np.nan, np.nan]]] * 2)
+    pair = record("se_unet", 0, ours), record("unet", 0, others)
+    difference = paired_difference(pair[:1], pair[1:], 1.0)
+    assert difference is not None
+    assert difference.mean == pytest.approx(pair[0].mean("dice.mean", 1.0) - pair[1].mean("dice.mean", 1.0))
+    assert difference.low <= difference.mean <= difference.high
+
+
+def test_a_class_that_no_case_was_measured_for_has_no_figure_in_the_tables() -> None:
+    dice = np.array([[[0.9, 0.5], [np.nan, np.nan]]] * 2)
+    table = markdown([record("unet", 0, dice), record("unet", 1, dice)])
+    assert "| unet | 1,234 | 2 | 0.700 ± 0.000 | 0.700 ± 0.000 | – |" in table
 
 
 @pytest.mark.parametrize(("of_seed", "of_case"), [(0.05, 0.01), (0.01, 0.05), (0.03, 0.05)])
@@ -164,7 +180,7 @@ def test_the_interval_covers_the_true_mean_about_as_often_as_it_says(of_seed: fl
 
 def test_records_of_different_tests_share_no_table() -> None:
     one, other = two_variants()[:2]
-    with pytest.raises(ValueError, match="different tests"):
+    with pytest.raises(BadRecords, match="different tests"):
         markdown([one, dataclasses.replace(other, test={**other.test, "split": "test"})])
 
 

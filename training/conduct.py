@@ -27,7 +27,7 @@ from .fit import fit
 from .picture_samples import PictureTask
 from .pictures import chosen_pictures
 from .preparation import Task
-from .records import Record, Session, arranged, arranged_answers, as_json, read_record, session, write_record
+from .records import BadRecords, Record, Session, arranged, arranged_answers, read_record, session, write_record
 
 Say = Callable[[str], None]
 
@@ -49,7 +49,7 @@ class Places:
         return failure_of(run, self.runs)
 
 
-class OtherSettings(ValueError):
+class OtherSettings(BadRecords):
     """A record of a run that was made with other settings than the run has now."""
 
 
@@ -69,7 +69,7 @@ def done(run: Run, records: Path) -> Record | None:
     if not path.exists():
         return None
     record = read_record(path)
-    if (record.settings, record.test) != (run.settings(), run.test()):
+    if (record.config, record.test) != (run.settings(), run.test()):
         raise OtherSettings(f"{path.name} was made with other settings than the experiment has now; remove it to go on")
     return record
 
@@ -137,9 +137,8 @@ def _made(run: Run, places: Places, folder: Path) -> Record:
         training_cases=cases,
         parameters=read_bundle(bundle).card["parameters"],
         overrides=run.overrides,
-        settings=run.settings(),
         test=run.test(),
-        config=as_json(config),
+        config=run.settings(),
         trained=[asdict(each) for each in trained],
         measured=asdict(_ended(here, started)),
         means={key: round(value, 4) for key, value in means.items()},

@@ -16,7 +16,7 @@ from typing import Any
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 
 from .cases import VALIDATION
-from .config import BadConfig, CaseData, Config, load_config, read_settings, read_yaml, typed
+from .config import BadConfig, CaseData, Config, load_config, read_yaml, typed
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
 
@@ -82,8 +82,12 @@ class Run:
         return [*self.variant.overrides, f"data.train={self.size}", f"fit.seed={self.seed}"]
 
     def settings(self) -> dict[str, Any]:
-        """What the training was asked to do, without what is left to the defaults."""
-        return read_settings(self.experiment.base, self.overrides)
+        """What the training is asked to do, in full: a default that changes makes it another training.
+
+        As JSON can hold it, of paths the names alone: where a folder lies is a machine's business.
+        """
+        settings: dict[str, Any] = json.loads(json.dumps(asdict(self._config()), default=lambda path: path.name))
+        return settings
 
     def test(self) -> dict[str, Any]:
         """What the test was asked to do."""
@@ -96,20 +100,23 @@ class Run:
         }
 
     def config(self, data: Path) -> Config:
-        """The training's configuration in full, on one device: side by side, processes do several runs."""
-        config = load_config(self.experiment.base, self.overrides)
+        """The training's configuration."""
+        config = self._config()
         if not isinstance(config.data, CaseData):
             raise BadConfig(f"{self.experiment.base} must train on cases, not on generated phantoms")
-        return replace(
-            config, data=replace(config.data, folder=data), compute=replace(config.compute, devices=1, nodes=1)
-        )
+        return replace(config, data=replace(config.data, folder=data))
+
+    def _config(self) -> Config:
+        """Wherever the data lie, and on one device: side by side, processes do several runs."""
+        config = load_config(self.experiment.base, self.overrides)
+        return replace(config, compute=replace(config.compute, devices=1, nodes=1))
 
     def training(self) -> str:
         """A name that two runs share if their trainings are the same."""
-        settings = self.settings()
-        card = (self.experiment.base.parent / settings["card"]).read_text(encoding="utf-8")
-        digest = hashlib.sha256((json.dumps(settings, sort_keys=True) + card).encode()).hexdigest()
-        return f"{settings['network']['name']}_{self._part}_{digest[:10]}"
+        config = self._config()
+        card = config.card.read_text(encoding="utf-8")
+        digest = hashlib.sha256((json.dumps(self.settings(), sort_keys=True) + card).encode()).hexdigest()
+        return f"{config.network.name}_{self._part}_{digest[:10]}"
 
 
 def slug(name: str) -> str:

@@ -11,7 +11,7 @@ from ScaleEquivSegLib.whole_files import in_one_piece, write_csv, write_text
 
 from .picture_metrics import figure_names
 from .picture_tables import picture_csv, picture_markdown
-from .records import Record, read_records
+from .records import BadRecords, Record, read_records
 from .tables import Estimate, Group, csv_table, estimate, groups, labels_of, markdown
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -26,7 +26,7 @@ def draw_all(records: Path, out: Path) -> list[Path]:
     """Tables and figures of every experiment below a folder; returns the files."""
     found = read_records(records)
     if not found:
-        raise ValueError(f"{records} holds no records")
+        raise BadRecords(f"{records} holds no records of an experiment; see `python -m training experiment --help`")
     written: list[Path] = []
     for name in dict.fromkeys(record.experiment for record in found):
         written += _draw_experiment([record for record in found if record.experiment == name], out / name)

@@ -9,18 +9,23 @@ import platform
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.whole_files import write_text
 
 from .evaluate import Row
 from .evaluate_pictures import Answer
 
 RECORDS = Path(__file__).parent / "records"
+
+
+class BadRecords(SegmentationError):
+    """Records that are missing, of another form, or not to be compared."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,6 @@ class Record:
     training_cases: int
     parameters: int
     overrides: list[str]
-    settings: dict[str, Any]
     test: dict[str, Any]
     config: dict[str, Any]
     trained: list[dict[str, Any]]
@@ -85,13 +89,12 @@ class Record:
         return min(self.test["scales"], key=lambda scale: abs(math.log(scale)))
 
     def mean(self, metric: str, scale: float) -> float:
-        """`dice.mean`, `hd95.LABEL`, `auc.CLASS`, ... at a scale."""
-        return self.means[f"{metric}@{scale:g}"]
+        """`dice.mean`, `hd95.LABEL`, `auc.CLASS`, ... at a scale; NaN for a class that no case was measured for."""
+        return self.means.get(f"{metric}@{scale:g}", math.nan)
 
-    def dice_of_cases(self, scale: float) -> np.ndarray:
-        """Of each case the mean over its classes."""
-        dice = [row["dice"] for row in self.rows if row["scale"] == scale]
-        return np.nanmean(np.array(dice, float), axis=0)  # a class that a case has no figure of is None, so NaN
+    def dice(self, scale: float) -> np.ndarray:
+        """Of each class in each case (class, case); NaN where nobody had looked for the class."""
+        return np.array([row["dice"] for row in self.rows if row["scale"] == scale], float)
 
 
 def session() -> Session:
@@ -139,15 +142,6 @@ def _rounded(row: Row | None, metric: str) -> float | None:
     return None if math.isnan(value) else round(value, 4)
 
 
-def as_json(value: Any) -> Any:
-    """A dataclass as JSON can hold it, of paths the names alone: where a folder lies is a machine's business."""
-    return json.loads(json.dumps(asdict(value), default=_name))
-
-
-def _name(path: PurePath) -> str:
-    return path.name
-
-
 def write_record(record: Record, path: Path) -> None:
     """Write a record, a line for each entry and each row."""
     entries = asdict(record)
@@ -160,7 +154,7 @@ def read_record(path: Path) -> Record:
     """Read a record; one of another form is refused."""
     entries = json.loads(path.read_text(encoding="utf-8"))
     if set(entries) != {field.name for field in fields(Record)}:
-        raise ValueError(f"{path} is no record of a run in the present form")
+        raise BadRecords(f"{path} is no record of a run in the present form")
     return Record(**entries)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .records import Record
+from .records import BadRecords, Record
 
 DRAWS = 2000
 CONFIDENCE = 95
@@ -27,9 +28,14 @@ class Estimate:
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
         return Estimate(float(np.mean(values)), spread)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was measured."""
+        return not math.isnan(self.mean)
+
     def text(self, digits: int = 3) -> str:
-        mean = f"{self.mean:.{digits}f}"
-        return mean if self.deviation is None else f"{mean} ± {self.deviation:.{digits}f}"
+        mean = f"{self.mean:.{digits}f}" if self.is_known else "–"
+        return mean if self.deviation is None or not self.is_known else f"{mean} ± {self.deviation:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def estimate(records: Sequence[Record], metric: str, scale: float) -> Estimate:
 
 
 def paired_difference(ours: Sequence[Record], others: Sequence[Record], scale: float) -> Difference | None:
-    """Case by case on the same cases and seeds; None if there is no seed that both have.
+    """Of the mean Dice, on the same cases and seeds; None if there is no seed that both have.
 
     The interval is that of a bootstrap over seeds and cases, both drawn with replacement, independently (percentiles).
     Of one seed it says how far the cases agree, and nothing of other seeds.
@@ -65,12 +71,24 @@ def paired_difference(ours: Sequence[Record], others: Sequence[Record], scale: f
     pairs = pairs_by_seed(ours, others)
     if not pairs:
         return None
-    # (seed, case)
-    difference = np.stack([one.dice_of_cases(scale) - other.dice_of_cases(scale) for one, other in pairs])
+    # (seed, case, class)
+    difference = np.stack([one.dice(scale) - other.dice(scale) for one, other in pairs]).swapaxes(1, 2)
     random = np.random.default_rng(0)
-    seeds, cases = (draws(count, random) for count in difference.shape)
-    drawn = difference[seeds[:, :, None], cases[:, None, :]].mean((1, 2))
-    return Difference.between(float(difference.mean()), drawn, len(pairs))
+    seeds, cases = (draws(count, random) for count in difference.shape[:2])
+    drawn = _mean_over_classes(difference[seeds[:, :, None], cases[:, None, :]])
+    return Difference.between(float(_mean_over_classes(difference[None])[0]), drawn, len(pairs))
+
+
+def _mean_over_classes(drawn: np.ndarray) -> np.ndarray:
+    """Of (draw, seed, case, class) the mean that `evaluate` prints: of each class over its cases, then over classes.
+
+    Classes that nobody had looked for in a case are NaN there.
+    """
+    known = ~np.isnan(drawn)
+    count = known.sum((1, 2))
+    of_class = np.where(known, drawn, 0).sum((1, 2)) / np.maximum(count, 1)
+    mean: np.ndarray = (of_class * (count > 0)).sum(1) / (count > 0).sum(1)
+    return mean
 
 
 def pairs_by_seed(ours: Sequence[Record], others: Sequence[Record]) -> list[tuple[Record, Record]]:
@@ -78,7 +96,7 @@ def pairs_by_seed(ours: Sequence[Record], others: Sequence[Record]) -> list[tupl
     of_others = {record.seed: record for record in others}
     pairs = [(record, of_others[record.seed]) for record in ours if record.seed in of_others]
     if any(one.cases != other.cases for one, other in pairs) or len({tuple(one.cases) for one, _ in pairs}) > 1:
-        raise ValueError(f"{ours[0].variant} and {others[0].variant} were not measured on the same cases")
+        raise BadRecords(f"{ours[0].variant} and {others[0].variant} were not measured on the same cases")
     return pairs
 
 
@@ -120,7 +138,7 @@ def groups(records: Sequence[Record]) -> list[Group]:
 def check_same_test(records: Sequence[Record]) -> None:
     """Refuse records that no table should hold side by side."""
     if len({(record.test["split"], tuple(record.test["scales"]), tuple(record.cases)) for record in records}) > 1:
-        raise ValueError(f"the records of {records[0].experiment} come from different tests")
+        raise BadRecords(f"the records of {records[0].experiment} come from different tests")
 
 
 def labels_of(records: Sequence[Record]) -> list[str]:
@@ -153,7 +171,7 @@ def csv_table(records: Sequence[Record]) -> Iterator[Sequence[object]]:
 
 
 def figure_text(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def markdown(records: Sequence[Record]) -> str:
