@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +42,14 @@ def test_a_white_field_has_unit_variance_and_a_natural_one_is_smoother() -> None
     assert correlation(natural[..., 1:], natural[..., :-1]) > 0.5 > correlation(white[..., 1:], white[..., :-1])
 
 
+@functools.cache
+def figures_of_layers(colour: str) -> Mapping[str, float]:
+    return layer_figures(colour, seed=0)
+
+
 @pytest.mark.parametrize(("colour", "bound"), [("natural", 3e-5), ("white", 3e-4)])
 def test_single_convolutions_follow_and_the_control_does_not(colour: str, bound: float) -> None:
-    figures = layer_figures(colour, seed=0)
+    figures = figures_of_layers(colour)
     assert figures[f"lift.{colour}.delta"] <= bound
     assert figures[f"scale_conv.{colour}.delta"] <= bound
     assert figures[f"control.{colour}.delta"] > 100 * bound
@@ -73,7 +80,7 @@ def test_the_correlation_tells_who_follows_from_who_does_not() -> None:
 
 
 def test_a_stride_without_a_blur_and_the_published_lifting_follow_worse() -> None:
-    figures = layer_figures("white", seed=0)
+    figures = figures_of_layers("white")
     assert figures["plain_stride.white.delta"] > 30 * figures["stride.white.delta"]
     assert figures["published_lift.white.delta"] > 100 * figures["lift.white.delta"]
 
