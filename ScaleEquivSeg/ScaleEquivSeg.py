@@ -113,26 +113,53 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class ScaleEquivSegLogic(ScriptedLoadableModuleLogic):
-    """For scripts and notebooks inside Slicer."""
+    """For scripts and notebooks inside Slicer; API.md has examples.
+
+    What the panel does beside Slicer is done here and now: each call returns when it is done, and raises one of the
+    types in ScaleEquivSegLib/errors.py if it cannot be, with the scene as it was. `progress` is called with the phase
+    and the fraction of it that is done; raise `Cancelled` in it to stop. A bundle is named, or given by its folder.
+    Further settings are those of `ScaleEquivSegLib.segmentation.Settings`.
+    """
 
     def getParameterNode(self):
         from ScaleEquivSegLib.panel.parameters import ScaleEquivSegParameterNode
 
         return ScaleEquivSegParameterNode(super().getParameterNode())
 
-    def segment(self, volumeNode, bundle, device="auto"):
-        """Segment a volume node with a bundle's folder, here and now, and return the new segmentation node."""
-        from pathlib import Path
+    def segment(
+        self, volumeNode, bundle, device="auto", region=None, output=None, progress=lambda *step: None, **settings
+    ):
+        """Segment a volume, or a list of one for each channel; returns the segmentation node.
 
-        from ScaleEquivSegLib.bundles import read_bundle
-        from ScaleEquivSegLib.mrml.segmentations import import_segmentation
-        from ScaleEquivSegLib.mrml.volumes import volume_from_node
-        from ScaleEquivSegLib.segmentation import Settings, load_model, segment
+        With a Markups ROI as region there are labels in it alone. What an existing output holds is replaced.
+        """
+        from ScaleEquivSegLib.scripting import segment
 
-        model = load_model(read_bundle(Path(bundle)))
-        result = segment([volume_from_node(volumeNode)], model, Settings(device=device))
-        name = f"{volumeNode.GetName()} {model.bundle.name}"
-        return import_segmentation(result.labels, model.bundle.labels, volumeNode, name)
+        return segment(volumeNode, bundle, region, output, progress, {"device": device, **settings})
+
+    def compare(self, segmentationA, segmentationB, reference=None, progress=lambda *step: None):
+        """Compare two segmentations of one volume; returns the table node and a list of maps.
+
+        The first map shows where they agree, two more the errors of each against the reference, if there is one.
+        """
+        from ScaleEquivSegLib.scripting import compare
+
+        return compare(segmentationA, segmentationB, reference, progress)
+
+    def sweep(
+        self,
+        volumeNode,
+        bundles,
+        scales=(0.5, 0.7, 1.0, 1.4, 2.0),
+        reference=None,
+        device="auto",
+        progress=lambda *step: None,
+        **settings,
+    ):
+        """Segment a volume at several scales with some bundles; returns the table node and the chart node of Dice."""
+        from ScaleEquivSegLib.scripting import sweep
+
+        return sweep(volumeNode, bundles, scales, reference, progress, {"device": device, **settings})
 
 
 class ScaleEquivSegTest(ScriptedLoadableModuleTest):

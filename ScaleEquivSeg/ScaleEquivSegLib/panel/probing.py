@@ -16,7 +16,7 @@ from ..errors import UnsuitableVolume
 from ..labelmap import class_key, segment_header
 from ..mrml.labels import FoundLabels, labels_on_grid
 from ..mrml.plots import Curve, fill_chart
-from ..mrml.products import product
+from ..mrml.products import earlier_product, product
 from ..mrml.tables import fill_table
 from ..volume import Volume, write_volume
 from .job import Reply, Request
@@ -39,6 +39,16 @@ class Probed:
     def nodes(self) -> list[slicer.vtkMRMLNode]:
         """All that there are."""
         return [*self.volumes, *([self.reference] if self.reference is not None else [])]
+
+    @property
+    def table(self) -> slicer.vtkMRMLTableNode | None:
+        """The table that was made of them, None if none was."""
+        return earlier_product(TABLE, self.nodes)
+
+    @property
+    def chart(self) -> slicer.vtkMRMLPlotChartNode | None:
+        """The chart that was made of them, None if none was."""
+        return earlier_product(CHART, self.nodes)
 
 
 class Probing:
@@ -91,7 +101,7 @@ class Probing:
             )
         return found
 
-    def finish(self, replies: Sequence[Reply]) -> str:
+    def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
         """Make the table and the chart, or fill those that were made of the same case before."""
         sources = self._probed.nodes
         volume = self._probed.volumes[0].GetName()
@@ -109,7 +119,7 @@ class Probing:
         chart.SetYAxisRangeAuto(False)
         chart.SetYAxisRange(0.0, 1.0 + ROOM_PER_CURVE * len(columns))
         self._show(chart)
-        return _("Done.")
+        return []
 
 
 @dataclass(frozen=True)
