@@ -228,7 +228,7 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
         np.testing.assert_array_equal(self.mask(agreement, "Segment_2", volume), b & ~a)
 
     def test_a_sweep_has_a_curve_for_each_network_that_agrees_with_itself(self):
-        volume, _exact = self.phantom(size=(16, 16, 16), spacing=(4, 4, 4))
+        volume, _exact = self.phantom(size=(24, 24, 24), spacing=(1, 1, 1))
         table, chart = ScaleEquivSegLogic().sweep(volume, ["phantom-se_unet", "phantom-unet"], scales=[0.8, 1.0])
         self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 2)
         self.assertEqual([float(table.GetCellText(1, column)) for column in range(table.GetNumberOfColumns())], [1] * 7)

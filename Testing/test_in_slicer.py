@@ -18,8 +18,8 @@ from ScaleEquivSegLib.mrml import samples
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 
 SMALL = {
-    "phantom x1.0": PhantomSpec(seed=1, size=(16, 16, 16), spacing=(4, 4, 4)),
-    "phantom x1.7": PhantomSpec(seed=1, size=(20, 20, 20), spacing=(4, 4, 4), scale=1.7),
+    "phantom x1.0": PhantomSpec(seed=1, size=(24, 24, 24)),
+    "phantom x1.7": PhantomSpec(seed=1, size=(28, 28, 28), scale=1.7),
 }
 
 
@@ -109,7 +109,7 @@ def test_the_example_of_segmenting_prints_the_volumes(
         node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if "exact" not in node.GetName()
     ]
     assert capsys.readouterr().out.splitlines() == [
-        f"{name}: {(labels_of(found, volume) == value).sum() * 0.064:.2f} ml"
+        f"{name}: {(labels_of(found, volume) == value).sum() * 1e-3:.2f} ml"
         for value, name in enumerate(["Head", "Body"], 1)
     ]
 

@@ -32,7 +32,7 @@ from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.volume import Volume, read_volume
 
 TILTED = PhantomSpec(seed=2, size=(40, 36, 20), spacing=(1.5, 1.5, 3), direction=OBLIQUE)
-TINY = PhantomSpec(seed=1, size=(16, 16, 16), spacing=(4, 4, 4))
+TINY = PhantomSpec(seed=1, size=(24, 24, 24))
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_channels_are_handed_over_in_their_order_with_all_settings(logic: Any, m
     monkeypatch.setattr(scripting, "answer", look)
     with pytest.raises(Cancelled):
         logic.segment(volumes, "phantom-unet", device="cpu", mirror=True)
-    assert asked == [({"device": "cpu", "mirror": True}, [(32, 32, 32), (16, 16, 16)])]
+    assert asked == [({"device": "cpu", "mirror": True}, [(32, 32, 32), (24, 24, 24)])]
 
 
 def test_a_model_in_a_folder_that_was_added_in_the_panel_is_known_by_its_name(logic: Any, tmp_path: Path) -> None:
