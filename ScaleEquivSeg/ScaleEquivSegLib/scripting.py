@@ -13,10 +13,11 @@ import slicer
 
 from .answers import Models, Progress, answer, free_device_memory
 from .bundles import bundle_named, bundles_named
+from .mrml.products import earlier_product
 from .panel.comparing import Compared, Comparing
 from .panel.job import Work
 from .panel.models import added_folders
-from .panel.probing import Probed, Probing
+from .panel.probing import CHART, TABLE, Probed, Probing
 from .panel.segmenting import Result, Segmenting, Target
 from .request import request_from
 
@@ -63,7 +64,7 @@ def sweep(
     probed = Probed(_each(volumes), reference)
     found = bundles_named([bundles] if isinstance(bundles, str | Path) else bundles, added_folders())
     _do(Probing(probed, found, [float(scale) for scale in scales], settings, lambda chart: None), progress)
-    return probed.table, probed.chart
+    return earlier_product(TABLE, probed.nodes), earlier_product(CHART, probed.nodes)
 
 
 def _each(volumes: Volumes) -> list[slicer.vtkMRMLScalarVolumeNode]:

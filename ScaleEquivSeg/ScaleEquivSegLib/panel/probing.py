@@ -16,7 +16,7 @@ from ..errors import UnsuitableVolume
 from ..labelmap import class_key, segment_header
 from ..mrml.labels import FoundLabels, labels_on_grid
 from ..mrml.plots import Curve, fill_chart
-from ..mrml.products import earlier_product, product
+from ..mrml.products import product
 from ..mrml.tables import fill_table
 from ..volume import Volume, write_volume
 from .job import Reply, Request
@@ -39,16 +39,6 @@ class Probed:
     def nodes(self) -> list[slicer.vtkMRMLNode]:
         """All that there are."""
         return [*self.volumes, *([self.reference] if self.reference is not None else [])]
-
-    @property
-    def table(self) -> slicer.vtkMRMLTableNode | None:
-        """The table that was made of them, None if none was."""
-        return earlier_product(TABLE, self.nodes)
-
-    @property
-    def chart(self) -> slicer.vtkMRMLPlotChartNode | None:
-        """The chart that was made of them, None if none was."""
-        return earlier_product(CHART, self.nodes)
 
 
 class Probing:
