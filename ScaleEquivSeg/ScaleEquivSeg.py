@@ -1,5 +1,9 @@
 """The Slicer module: the four classes Slicer asks for; they only connect the rooms of ScaleEquivSegLib."""
 
+import time
+import unittest
+
+import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -31,6 +35,23 @@ class ScaleEquivSeg(ScriptedLoadableModule):
             "After Wimmer et al., Scale-Equivariant Deep Learning for 3D Data (arXiv:2304.05864, 2023), and "
             "Li, Cao, Cao, A Dynamic Group Equivariant Convolutional Networks for Medical Image Analysis (BIBM 2020)."
         )
+        slicer.app.connect("startupCompleted()", self.registerSampleData)
+
+    def registerSampleData(self):
+        """Phantoms in Slicer's module Sample Data; they are made here, but Slicer wants an address of every source."""
+        import SampleData
+
+        from ScaleEquivSegLib.mrml.samples import SAMPLES, load_sample
+
+        for name in SAMPLES:
+            SampleData.SampleDataLogic.registerCustomSampleDataSource(
+                category=_("ScaleEquivSeg"),
+                sampleName=name,
+                uris="",
+                fileNames=f"{name}.nrrd",
+                customDownloader=lambda source: load_sample(source.sampleName),
+                thumbnailFileName=self.resourcePath("Icons/ScaleEquivSeg.png"),
+            )
 
 
 class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -113,50 +134,149 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class ScaleEquivSegLogic(ScriptedLoadableModuleLogic):
-    """For scripts and notebooks inside Slicer."""
+    """For scripts and notebooks inside Slicer; API.md has examples.
+
+    What the panel does beside Slicer is done here and now: each call returns when it is done, and raises one of the
+    types in ScaleEquivSegLib/errors.py if it cannot be, with the scene as it was. `progress` is called with the phase
+    and the fraction of it that is done; raise `Cancelled` in it to stop. A bundle is named, or given by its folder.
+    Further settings are those of `ScaleEquivSegLib.segmentation.Settings`.
+    """
 
     def getParameterNode(self):
         from ScaleEquivSegLib.panel.parameters import ScaleEquivSegParameterNode
 
         return ScaleEquivSegParameterNode(super().getParameterNode())
 
-    def segment(self, volumeNode, bundle, device="auto"):
-        """Segment a volume node with a bundle's folder, here and now, and return the new segmentation node."""
-        from pathlib import Path
+    def segment(
+        self, volumeNode, bundle, device="auto", region=None, output=None, progress=lambda *step: None, **settings
+    ):
+        """Segment a volume, or a list of one for each channel; returns the segmentation node.
 
-        from ScaleEquivSegLib.bundles import read_bundle
-        from ScaleEquivSegLib.mrml.segmentations import import_segmentation
-        from ScaleEquivSegLib.mrml.volumes import volume_from_node
-        from ScaleEquivSegLib.segmentation import Settings, load_model, segment
+        With a Markups ROI as region there are labels in it alone. What an existing output holds is replaced.
+        """
+        from ScaleEquivSegLib.scripting import segment
 
-        model = load_model(read_bundle(Path(bundle)))
-        result = segment([volume_from_node(volumeNode)], model, Settings(device=device))
-        name = f"{volumeNode.GetName()} {model.bundle.name}"
-        return import_segmentation(result.labels, model.bundle.labels, volumeNode, name)
+        return segment(volumeNode, bundle, region, output, progress, {"device": device, **settings})
+
+    def compare(self, segmentationA, segmentationB, reference=None, progress=lambda *step: None):
+        """Compare two segmentations of one volume; returns the table node and a list of maps.
+
+        The first map shows where they agree, two more the errors of each against the reference, if there is one.
+        """
+        from ScaleEquivSegLib.scripting import compare
+
+        return compare(segmentationA, segmentationB, reference, progress)
+
+    def sweep(
+        self,
+        volumeNode,
+        bundles,
+        scales=(0.5, 0.7, 1.0, 1.4, 2.0),
+        reference=None,
+        device="auto",
+        progress=lambda *step: None,
+        **settings,
+    ):
+        """Segment a volume at several scales with some bundles; returns the table node and the chart node of Dice."""
+        from ScaleEquivSegLib.scripting import sweep
+
+        return sweep(volumeNode, bundles, scales, reference, progress, {"device": device, **settings})
 
 
 class ScaleEquivSegTest(ScriptedLoadableModuleTest):
-    """Runs inside Slicer: a phantom through the module's logic, where PyTorch is installed."""
+    """Runs inside Slicer, where computing needs PyTorch: the logic and the panel, on small phantoms."""
 
     def setUp(self):
         slicer.mrmlScene.Clear()
 
     def runTest(self):
-        self.setUp()
-        self.test_a_phantom_comes_back_labelled_on_its_own_grid()
+        for name in unittest.TestLoader().getTestCaseNames(type(self)):
+            self.delayDisplay(name.replace("_", " "))
+            self.setUp()
+            getattr(self, name)()
+        self.delayDisplay("Every test passed")
 
-    def test_a_phantom_comes_back_labelled_on_its_own_grid(self):
-        from ScaleEquivSegLib.bundles import bundled_models
+    def test_labels_lie_on_the_grid_of_an_oblique_volume_under_a_transform(self):
         from ScaleEquivSegLib.comparison import dice
-        from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 
-        self.delayDisplay("Segmenting a phantom")
-        phantom = make_phantom(PhantomSpec(seed=200_000))
-        volume = slicer.util.addVolumeFromArray(
-            phantom.channels[0].array, phantom.labels.geometry.ijk_to_ras, name="phantom"
-        )
-        node = ScaleEquivSegLogic().segment(volume, bundled_models() / "phantom-se_unet")
-        for value in (1, 2):
-            found = slicer.util.arrayFromSegmentBinaryLabelmap(node, f"Segment_{value}", volume) > 0
-            self.assertGreater(dice(found, phantom.labels.array == value), 0.9)
-        self.delayDisplay("Test passed")
+        volume, exact = self.phantom(size=(40, 44, 28), spacing=(1.5, 1.4, 2.2))
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0])))
+        for node in (volume, exact):
+            node.SetAndObserveTransformNodeID(transform.GetID())
+        found = ScaleEquivSegLogic().segment(volume, "phantom-se_unet")
+        for part in ("Segment_1", "Segment_2"):
+            self.assertGreater(dice(self.mask(found, part, volume), self.mask(exact, part, volume)), 0.8)
+        labels = found.GetSegmentation().GetSegment("Segment_1").GetRepresentation("Binary labelmap")
+        of_labels, of_volume = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+        labels.GetImageToWorldMatrix(of_labels)
+        volume.GetIJKToRASMatrix(of_volume)
+        np.testing.assert_allclose(*map(slicer.util.arrayFromVTKMatrix, (of_labels, of_volume)), rtol=0, atol=1e-9)
+        self.assertIs(found.GetParentTransformNode(), transform)
+
+    def test_a_comparison_has_the_right_figures_and_the_right_map(self):
+        from ScaleEquivSegLib.comparison import dice
+
+        volume, exact = self.phantom(size=(32, 32, 32), spacing=(2, 2, 2))
+        _same, moved = self.phantom(size=(32, 32, 32), spacing=(2, 2, 2), volume=volume, shift=2)
+        table, (agreement,) = ScaleEquivSegLogic().compare(exact, moved)
+        for row, part in enumerate(["Segment_1", "Segment_2"]):
+            masks = [self.mask(node, part, volume) for node in (exact, moved)]
+            self.assertAlmostEqual(float(table.GetCellText(row, 2)), dice(*masks), places=4)
+        a, b = (self.mask(node, "Segment_1", volume) | self.mask(node, "Segment_2", volume) for node in (exact, moved))
+        np.testing.assert_array_equal(self.mask(agreement, "Segment_1", volume), a & ~b)
+        np.testing.assert_array_equal(self.mask(agreement, "Segment_2", volume), b & ~a)
+
+    def test_a_sweep_has_a_curve_for_each_network_that_agrees_with_itself(self):
+        volume, _exact = self.phantom(size=(24, 24, 24), spacing=(1, 1, 1))
+        table, chart = ScaleEquivSegLogic().sweep(volume, ["phantom-se_unet", "phantom-unet"], scales=[0.8, 1.0])
+        self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 2)
+        self.assertEqual([float(table.GetCellText(1, column)) for column in range(table.GetNumberOfColumns())], [1] * 7)
+
+    def test_a_run_of_the_panel_can_be_cancelled_and_the_next_one_ends_with_a_result(self):
+        slicer.util.selectModule("ScaleEquivSeg")
+        panel = slicer.util.getModuleWidget("ScaleEquivSeg")
+        panel.ui.networkSelector.currentText = "Baseline"
+        noise = np.random.default_rng(0).normal(1000, 100, (96, 96, 96)).astype(np.int16)
+        panel.logic.getParameterNode().inputVolumes = [slicer.util.addVolumeFromArray(noise, name="noise")]
+        panel.ui.segmentButton.click()
+        self.wait(lambda: "Segmenting" in panel.ui.statusLabel.text)
+        panel.ui.cancelButton.click()
+        self.wait(lambda: not panel.ui.cancelButton.enabled)
+        self.assertEqual(panel.ui.statusLabel.text, "Cancelled.")
+        self.assertFalse(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
+
+        volume, _exact = self.phantom(size=(32, 32, 32), spacing=(2, 2, 2))
+        panel.logic.getParameterNode().inputVolumes = [volume]
+        panel.ui.segmentButton.click()
+        self.wait(lambda: not panel.ui.cancelButton.enabled)
+        self.assertEqual(panel.ui.statusLabel.text, "Done.")
+        found = panel.logic.getParameterNode().baselineResult
+        self.assertTrue(self.mask(found, "Segment_1", volume).any())
+
+    def phantom(self, size, spacing, volume=None, shift=0):
+        """An oblique phantom, or another segmentation of one that is there, its labels moved by some voxels."""
+        from ScaleEquivSegLib.bundles import bundle_named
+        from ScaleEquivSegLib.mrml.segmentations import import_segmentation
+        from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+        from ScaleEquivSegLib.volume import Volume
+
+        direction = ((0.8, -0.48, -0.36), (0.6, 0.64, 0.48), (0.0, 0.6, -0.8))  # and left-handed
+        phantom = make_phantom(PhantomSpec(seed=200_005, size=size, spacing=spacing, direction=direction))
+        image = phantom.channels[0]
+        if volume is None:
+            volume = slicer.util.addVolumeFromArray(image.array, image.geometry.ijk_to_ras, name="phantom")
+        labels = Volume(np.roll(phantom.labels.array, shift, 2), image.geometry)
+        return volume, import_segmentation(labels, bundle_named("phantom-unet").labels, volume, f"moved by {shift}")
+
+    def mask(self, node, part, volume):
+        """The voxels of a segment on the volume's grid."""
+        return slicer.util.arrayFromSegmentBinaryLabelmap(node, part, volume) > 0
+
+    def wait(self, condition, seconds=300):
+        """Let Slicer go on until a condition holds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            self.assertLess(time.monotonic(), end, "it takes too long")
+            slicer.app.processEvents()
+            time.sleep(0.01)

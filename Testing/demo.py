@@ -16,23 +16,13 @@ host = slicerhost.start()  # before anything else can import Qt
 
 import slicer  # noqa: E402
 
-from ScaleEquivSegLib.bundles import bundled_models, read_bundle  # noqa: E402
 from ScaleEquivSegLib.comparison import dice  # noqa: E402
-from ScaleEquivSegLib.mrml.segmentations import import_segmentation  # noqa: E402
-from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom  # noqa: E402
+from ScaleEquivSegLib.mrml.samples import SAMPLES, load_sample  # noqa: E402
 
 MODULE = Path(__file__).parents[1] / "ScaleEquivSeg" / "ScaleEquivSeg.py"
 SECONDS_AT_MOST = 300
 
-# Training used the seeds from 0 and validation those from 100000. The second phantom is the first, magnified beyond the
-# sizes both networks were trained on (0.9 to 1.1).
-SEED = 200_005
-PHANTOMS = {
-    "x1.0": PhantomSpec(seed=SEED),
-    "x1.7": PhantomSpec(seed=SEED, scale=1.7, size=(96, 96, 96)),
-}
 PROBED = "x1.0"
-BUNDLE = bundled_models() / "phantom-se_unet"
 
 Row = tuple[str, ...]
 
@@ -42,17 +32,13 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _module, widget = host.load_module(MODULE)
     rows: list[Row] = [("phantom", "network", "Head", "Body")]
-    for name, spec in PHANTOMS.items():
-        phantom = make_phantom(spec)
-        image = phantom.channels[0]
-        volume = slicer.util.addVolumeFromArray(image.array, image.geometry.ijk_to_ras, name=f"phantom {name}")
-        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    for sample in SAMPLES:
+        name = sample.removeprefix("phantom ")
+        volume, exact = load_sample(sample)
         widget.ui.referenceSelector.setCurrentNode(None)
         for network, node in _segment(widget, volume).items():
-            rows.append((name, network, *_dice_of(node, volume, phantom)))
+            rows.append((name, network, *_dice_of(node, exact, volume)))
             _save(node, folder / f"{name}_{network}.seg.nrrd")
-        exact = import_segmentation(phantom.labels, read_bundle(BUNDLE).labels, volume, f"exact {name}")
-        exact.GetDisplayNode().SetVisibility(False)
         widget.ui.referenceSelector.setCurrentNode(exact)
         _show_compared(widget, folder / f"{name}_side_by_side.png")
         if name == PROBED:
@@ -109,12 +95,12 @@ def _press(button: Any, ui: Any) -> None:
         raise SystemExit(f"The run failed: {ui.statusLabel.text}")
 
 
-def _dice_of(node: Any, volume: Any, phantom: Phantom) -> list[str]:
+def _dice_of(node: Any, exact: Any, volume: Any) -> list[str]:
     """Dice of both parts with the exact labels."""
     figures = []
-    for value in (1, 2):
-        found = slicer.util.arrayFromSegmentBinaryLabelmap(node, f"Segment_{value}", volume) > 0
-        figures.append(f"{dice(found, phantom.labels.array == value):.4f}")
+    for part in ("Segment_1", "Segment_2"):
+        found, right = (slicer.util.arrayFromSegmentBinaryLabelmap(each, part, volume) > 0 for each in (node, exact))
+        figures.append(f"{dice(found, right):.4f}")
     return figures
 
 

@@ -75,6 +75,7 @@ ROOMS = (
     Room(("worker", "cli", "__main__"), READING),
     Room(("mrml",), SCENE),
     Room(("panel",), WIDGETS),
+    Room(("scripting",), SCENE),
     Room((MODULE_FILE,), WIDGETS),
 )
 HEIGHT = {member: height for height, room in enumerate(ROOMS) for member in room.members}

@@ -12,15 +12,12 @@ import slicer
 import vtk
 
 import slicerhost
-from panel_user import MODULE, QUICK, QuickWorker, User
-from ScaleEquivSegLib.answers import Models, answer
+from panel_user import MODULE, QUICK, QuickWorker, ThisProcess, User
 from ScaleEquivSegLib.bundles import Label
 from ScaleEquivSegLib.comparison import compare
-from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.mrml.layouts import COMPARED_VIEWS, SIDE_BY_SIDE_LAYOUT
 from ScaleEquivSegLib.mrml.segmentations import import_segmentation
 from ScaleEquivSegLib.mrml.volumes import volume_from_node
-from ScaleEquivSegLib.request import request_from
 from ScaleEquivSegLib.volume import Volume, make_geometry
 
 FOUR_UP = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
@@ -28,17 +25,11 @@ RED_ALONE = slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView
 CLASSES = {1: "Head", 2: "Body"}
 
 
-class ComparingWorker(QuickWorker):
-    """Does in this process what the worker would do for a comparison."""
+class ComparingWorker(ThisProcess):
+    """Compares, and segments at once."""
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        if request["type"] != "compare":
-            return super()._answer(request)
-        try:
-            found = answer(request_from(request), Models(), lambda phase, fraction: None)
-        except SegmentationError as error:
-            return {"type": "error", "id": request["id"], "message": str(error)}
-        return {"type": "result", "id": request["id"], **found}
+        return super()._answer(request) if request["type"] == "compare" else QuickWorker._answer(self, request)
 
 
 class Comparer(User):
@@ -46,9 +37,7 @@ class Comparer(User):
 
     def __init__(self, host: slicerhost.Host) -> None:
         super().__init__(host)
-        desk = self.widget.panel.desk
-        desk.worker.stop()
-        desk.worker = self.worker = ComparingWorker(desk)
+        self.worker = self.quicken(ComparingWorker)
         self.volume = self.scan("scan")
 
     def scan(self, name: str) -> Any:

@@ -54,11 +54,8 @@ class Prober(User):
         super().__init__(host)
         slicer.app.layoutManager().setLayout(RED_ALONE)
 
-    def quicken(self) -> ProbingWorker:
-        desk = self.widget.panel.desk
-        desk.worker.stop()
-        desk.worker = ProbingWorker(desk)
-        return desk.worker
+    def quicken(self, kind: type[QuickWorker] = ProbingWorker) -> Any:
+        return super().quicken(kind)
 
     def probe(self) -> str:
         assert self.ui.probeButton.enabled, self.said

@@ -43,7 +43,8 @@ class Tiny(ScriptedLoadableModule):
     def registerSampleData(self):
         import SampleData
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
-            category="Tiny", sampleName="TinySample", customDownloader=lambda source: source.sampleName)
+            category="Tiny", sampleName="TinySample", uris="", fileNames="tiny.nrrd",
+            customDownloader=lambda source: source.sampleName)
 
 
 @parameterNodeWrapper

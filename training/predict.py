@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 import lightning as L
 from torch.utils.data import DataLoader
 
-from ScaleEquivSegLib.bundles import Bundle
+from ScaleEquivSegLib.bundles import Bundle, bundle_named
 from ScaleEquivSegLib.cases import Case, read_cases
-from ScaleEquivSegLib.cli.console import bundle_named
 from ScaleEquivSegLib.cli.segment_cases import segment_cases, tell
 from ScaleEquivSegLib.cohort import Cohort, open_cohort
 from ScaleEquivSegLib.segmentation import Model, Settings, load_model

@@ -4,6 +4,7 @@ torch takes seconds to import: nothing here does before a request needs it, and 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,3 +145,10 @@ def _check_output(path: Path) -> None:
     ending_of(path)  # else an error
     if os.path.lexists(path):
         raise OutputExists(f"{path} exists; name a file that does not.")
+
+
+def free_device_memory() -> None:
+    """Give other programs the GPU's memory that PyTorch keeps between runs."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

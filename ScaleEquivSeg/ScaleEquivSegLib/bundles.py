@@ -220,6 +220,32 @@ def _leads_out(path: Path, folder: Path) -> bool:
     return os.path.dirname(os.path.realpath(path)) != os.path.realpath(folder)
 
 
+def bundle_named(name: str | Path, kind: Kind = "segmentation", folders: Sequence[Path] = ()) -> Bundle:
+    """A bundle by its folder or, if it comes with the extension or lies in one of some more folders, by its name there.
+
+    One of another kind is refused.
+    """
+    places = [bundled_models(), *folders]
+    folder = next((path for path in [Path(name), *(place / name for place in places)] if path.is_dir()), None)
+    if folder is None:
+        found, _ = find_bundles(places)
+        names = ", ".join(bundle.name for bundle in found if bundle.kind == kind) or "none is here"
+        raise BadBundle(f"There is no bundle {str(name)!r}; give a bundle's folder or one of: {names}.")
+    bundle = read_bundle(folder)
+    check_kind(bundle, kind)
+    return bundle
+
+
+def bundles_named(names: Iterable[str | Path], folders: Sequence[Path] = ()) -> list[Bundle]:
+    """Several bundles for segmentation whose figures can stand side by side: no two have one name."""
+    bundles = [bundle_named(name, folders=folders) for name in names]
+    if not bundles:
+        raise BadBundle("No bundle was named; give at least one.")
+    if len({bundle.name for bundle in bundles}) < len(bundles):
+        raise BadBundle("Two bundles have the same name, which their figures go by; sweep them one after the other.")
+    return bundles
+
+
 def check_kind(bundle: Bundle, kind: Kind) -> None:
     """Refuse a bundle that answers another question than the one asked."""
     if bundle.kind != kind:

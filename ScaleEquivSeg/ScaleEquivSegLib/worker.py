@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TextIO
 
 from . import __version__
-from .answers import Models, answer
+from .answers import Models, answer, free_device_memory
 from .errors import BadRequest, Cancelled, MissingPackage, SegmentationError
 from .progress import Remaining
 from .request import PROTOCOL, Request, lines, read_message, request_from
@@ -70,7 +70,7 @@ class Worker:
             self._last_phase = ""
             with self._heart_beating(job.request.id):
                 reply = self._answer(job)
-            _free_device_memory()
+            free_device_memory()
             self._jobs.remove(job)
             self._say({"id": job.request.id, **reply})
 
@@ -166,13 +166,6 @@ class Worker:
 
 def _error(error: Exception, kind: str = "", message: str = "") -> Message:
     return {"type": "error", "kind": kind or type(error).__name__, "message": message or str(error)}
-
-
-def _free_device_memory() -> None:
-    """Give other programs the GPU's memory that PyTorch keeps between runs."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 def _terminate(number: int, _frame: object) -> None:

@@ -181,38 +181,33 @@ def base_class_module() -> types.ModuleType:
 
 @dataclasses.dataclass
 class SampleDataSource:
-    """One registered sample, with the fields of Slicer's own class."""
+    """One registered sample, with the fields of Slicer's own class; its button calls the downloader with it."""
 
     category: str
     sampleName: str
-    uris: Any = None
-    fileNames: Any = None
-    nodeNames: Any = None
-    customDownloader: Callable[[SampleDataSource], Any] | None = None
+    uris: str
+    fileNames: str
+    customDownloader: Callable[[SampleDataSource], Any]
     thumbnailFileName: str | None = None
-    loadFileType: Any = None
-    loadFiles: Any = None
-    loadFileProperties: Any = None
-    checksums: Any = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.uris, str) or not isinstance(self.fileNames, str):
+            raise TypeError("Slicer counts the URIs and file names of a source, also where nothing is downloaded")
+        if self.thumbnailFileName is not None and not os.path.isfile(self.thumbnailFileName):
+            raise FileNotFoundError(f"thumbnail of sample '{self.sampleName}': {self.thumbnailFileName}")
 
 
 def sample_data_module(registered: list[SampleDataSource]) -> types.ModuleType:
-    """The importable `SampleData`; samples land in `registered`, and those with a downloader can be run."""
+    """The importable `SampleData`; samples land in `registered`.
+
+    `downloadSamples` is missing: Slicer's own passes over the downloader.
+    """
 
     class SampleDataLogic:
         @staticmethod
         def registerCustomSampleDataSource(category: str = "Custom", **fields: Any) -> None:
-            thumbnail = fields.get("thumbnailFileName")
-            if thumbnail is not None and not os.path.isfile(thumbnail):
-                raise FileNotFoundError(f"thumbnail of sample '{fields.get('sampleName')}': {thumbnail}")
             registered.append(SampleDataSource(category, **fields))
 
-        def downloadSamples(self, sampleName: str) -> Any:
-            source = next((s for s in registered if s.sampleName == sampleName), None)
-            if source is None or source.customDownloader is None:
-                raise ValueError(f"no sample '{sampleName}' that can be made without a download")
-            return source.customDownloader(source)
-
     module: Any = types.ModuleType("SampleData")
-    module.SampleDataLogic, module.SampleDataSource = SampleDataLogic, SampleDataSource
+    module.SampleDataLogic = SampleDataLogic
     return module

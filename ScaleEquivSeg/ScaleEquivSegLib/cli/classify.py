@@ -7,11 +7,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..bundles import bundle_named
 from ..errors import UnsuitableVolume
 from ..requirements import check_packages
 from ..volume import read_slice
 from ..whole_files import write_csv
-from .console import EXIT_CODES, bundle_named, check_outputs, print_table, stoppable, write_json
+from .console import EXIT_CODES, check_outputs, print_table, stoppable, write_json
 
 DESCRIPTION = """\
   classify tumour.png --bundle FOLDER

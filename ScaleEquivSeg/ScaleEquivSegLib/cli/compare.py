@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundles import Label
+from ..bundles import Label, bundle_named
 from ..comparison import (
     AGREEMENT_LABELS,
     ERROR_LABELS,
@@ -24,7 +24,7 @@ from ..errors import UnsuitableVolume
 from ..label_files import read_comparable, write_map
 from ..provenance import provenance_path
 from ..volume import Volume, ending_of
-from .console import EXIT_CODES, bundle_named, check_outputs, positive, print_table, say, write_json
+from .console import EXIT_CODES, check_outputs, positive, print_table, say, write_json
 
 REGIONS_SHOWN = 10
 

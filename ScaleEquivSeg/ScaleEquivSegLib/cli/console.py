@@ -14,8 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..bundles import Bundle, Kind, bundled_models, check_kind, find_bundles, read_bundle
-from ..errors import BadBundle, Cancelled, OutputExists
+from ..errors import Cancelled, OutputExists
 from ..progress import Remaining
 from ..whole_files import finite, write_text
 
@@ -44,20 +43,6 @@ def not_negative(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
     return value
-
-
-def bundle_named(text: str, kind: Kind = "segmentation") -> Bundle:
-    """A bundle by its folder or, if it is bundled, by its name; one of another kind is refused."""
-    folder = Path(text)
-    if not folder.is_dir():
-        folder = bundled_models() / text
-    if not folder.is_dir():
-        found, _ = find_bundles([bundled_models()])
-        names = ", ".join(bundle.name for bundle in found if bundle.kind == kind) or "none is bundled"
-        raise BadBundle(f"There is no bundle {text!r}; give a bundle's folder or one of: {names}.")
-    bundle = read_bundle(folder)
-    check_kind(bundle, kind)
-    return bundle
 
 
 def check_outputs(paths: Iterable[Path | None], overwrite: bool, inputs: Iterable[Path] = ()) -> None:

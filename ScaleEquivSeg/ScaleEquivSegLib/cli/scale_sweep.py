@@ -8,15 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bundles import Bundle
-from ..errors import BadBundle
+from ..bundles import Bundle, bundles_named
 from ..label_files import read_reference
 from ..provenance import voxels_sha256
 from ..requirements import check_packages
 from ..volume import read_image
 from ..whole_files import write_csv
 from .computing import add_computing, settings_from
-from .console import EXIT_CODES, ProgressBar, bundle_named, check_outputs, positive, print_table, write_json
+from .console import EXIT_CODES, ProgressBar, check_outputs, positive, print_table, write_json
 
 if TYPE_CHECKING:
     from ..scale_sweep import AtScale
@@ -60,9 +59,7 @@ def _scales(text: str) -> tuple[float, ...]:
 def _scale_sweep(options: argparse.Namespace) -> None:
     inputs = [*options.images, *([options.reference] if options.reference else [])]
     check_outputs([options.csv, options.json], options.overwrite, inputs)
-    bundles = [bundle_named(text) for text in options.bundle]
-    if len({bundle.name for bundle in bundles}) < len(bundles):
-        raise BadBundle("Two bundles have the same name, which their figures go by; sweep them one after the other.")
+    bundles = bundles_named(options.bundle)
     channels = [read_image(path) for path in options.images]
     references = {
         bundle.name: read_reference(options.reference, channels[0], bundle) if options.reference else None

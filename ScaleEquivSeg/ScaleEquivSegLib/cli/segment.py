@@ -7,13 +7,14 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from ..bundles import bundle_named
 from ..errors import BadRegion
 from ..provenance import provenance_path
 from ..requirements import check_packages
 from ..roi import read_roi
 from ..volume import read_image
 from .computing import add_computing, settings_from
-from .console import EXIT_CODES, ProgressBar, bundle_named, check_outputs, say, stoppable, write_json
+from .console import EXIT_CODES, ProgressBar, check_outputs, say, stoppable, write_json
 from .segment_cases import segment_cases
 
 DESCRIPTION = """\

@@ -11,13 +11,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bundles import Bundle
+from ..bundles import Bundle, bundle_named
 from ..cases import SEGMENTATION_ENDING, Case, CaseList, read_cases, summary
 from ..cohort import FAILURES, VOLUMES, Cohort, Failure, Finished, open_cohort
 from ..errors import Cancelled, OutputExists, SomeCasesFailed
 from ..requirements import check_packages
 from .computing import settings_from
-from .console import ProgressBar, bundle_named, check_outputs, say, stoppable, write_json
+from .console import ProgressBar, check_outputs, say, stoppable, write_json
 
 if TYPE_CHECKING:
     from ..segmentation import Model

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
+from ..errors import UnsuitableVolume
 from ..volume import Geometry, Volume
 from .placing import matrix_between
 
@@ -21,3 +23,16 @@ def volume_from_node(
     ijk_to_ras = matrix_between(node, beside or node) @ slicer.util.arrayFromVTKMatrix(matrix)
     array = slicer.util.arrayFromVolume(node)
     return Volume(array, Geometry(array.shape, ijk_to_ras))
+
+
+def check_scan(node: slicer.vtkMRMLScalarVolumeNode | None) -> None:
+    """Refuse what cannot be segmented, whatever its voxels hold, saying what to choose."""
+    if node is None:
+        raise UnsuitableVolume(_("Choose a volume."))
+    image = node.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        raise UnsuitableVolume(_("The volume has no voxels."))
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise UnsuitableVolume(_("This is a label map; choose the scan it belongs to."))
+    if image.GetNumberOfScalarComponents() != 1:
+        raise UnsuitableVolume(_("This volume has several values per voxel; extract one component first."))

@@ -7,12 +7,12 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from ..errors import SegmentationError
 from ..mrml.layouts import SIDE_BY_SIDE_LAYOUT, add_layouts, is_shown, leave_layout
-from ..mrml.products import earlier_product
 from ..mrml.regions import kept_regions, show_region
 from ..mrml.segmentations import reference_volume
 from ..mrml.side_by_side import Side, are_side_by_side, end_side_by_side, show_side_by_side
-from .comparing import AGREEMENT, ERRORS, FIGURES, Compared, Comparing
+from .comparing import Compared, Comparing
 from .desk import Desk
 from .starter import Starter
 
@@ -58,21 +58,17 @@ class CompareSection:
         pair = (parameters.equivariantSegmentation, parameters.baselineSegmentation)
         if pair[0] is None or pair[1] is None:
             return None, _("Choose two segmentations, or segment a volume with both networks.")
-        if pair[0] is pair[1] or parameters.reference in pair:
-            return None, _("Choose segmentations that differ from each other.")
-        volumes = [volume for node in pair if (volume := reference_volume(node)) is not None]
-        if not volumes:
-            return None, _("The volume of these segmentations is not in the scene.")
-        if volumes[0] is not volumes[-1]:
-            return None, _("These segmentations belong to different volumes.")
-        return Compared(volumes[0], pair, parameters.reference), ""
+        try:
+            return Compared.of(*pair, parameters.reference), ""
+        except SegmentationError as error:
+            return None, str(error)
 
     def _comparing(self) -> Comparing | None:
         compared, _obstacle = self._compared()
         return None if compared is None else Comparing(compared)
 
     def _show_figures(self, compared: Compared | None) -> None:
-        table = None if compared is None else earlier_product(FIGURES, compared.segmentations)
+        table = None if compared is None else compared.figures
         if self._ui.figuresTable.mrmlTableNode() is not table:
             self._ui.figuresTable.setMRMLTableNode(table)
         self._ui.figuresTable.resizeColumnsToContents()
@@ -82,7 +78,7 @@ class CompareSection:
     def _agreement(self) -> Any:
         """The map of agreement of what is chosen, None if it was not made."""
         compared, _obstacle = self._compared()
-        return None if compared is None else earlier_product(AGREEMENT, compared.pair)
+        return None if compared is None else compared.agreement
 
     def _show_region_line(self) -> None:
         node = self._agreement()
@@ -153,11 +149,8 @@ class CompareSection:
 
 def _sides_of(compared: Compared) -> list[Side]:
     """Each with its errors, if there is a reference, else with the map of agreement."""
-    sides = []
-    for node in compared.pair:
-        if compared.reference is None:
-            shown = earlier_product(AGREEMENT, compared.pair)
-        else:
-            shown = earlier_product(ERRORS, [node, compared.reference])
-        sides.append(Side(node.GetName(), [node, *([shown] if shown is not None else [])]))
-    return sides
+    maps = compared.errors or [compared.agreement] * 2
+    return [
+        Side(node.GetName(), [node, *([shown] if shown is not None else [])])
+        for node, shown in zip(compared.pair, maps, strict=True)
+    ]

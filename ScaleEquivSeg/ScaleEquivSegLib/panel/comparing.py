@@ -20,7 +20,7 @@ from ..labelmap import Labelmap, class_key
 from ..mrml.labels import labels_on_grid
 from ..mrml.products import earlier_product, product, sign_product
 from ..mrml.regions import RegionsFound, keep_regions
-from ..mrml.segmentations import import_segmentation, move_into
+from ..mrml.segmentations import import_segmentation, move_into, reference_volume
 from ..mrml.tables import fill_table
 from ..volume import Volume, read_volume, write_volume
 from .job import Reply, Request
@@ -37,10 +37,41 @@ class Compared:
     pair: tuple[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLSegmentationNode]
     reference: slicer.vtkMRMLSegmentationNode | None
 
+    @staticmethod
+    def of(
+        a: slicer.vtkMRMLSegmentationNode,
+        b: slicer.vtkMRMLSegmentationNode,
+        reference: slicer.vtkMRMLSegmentationNode | None,
+    ) -> Compared:
+        """Two that can be compared, with the volume that both were made from; others are an error."""
+        if a is b or reference in (a, b):
+            raise UnsuitableVolume(_("Choose segmentations that differ from each other."))
+        volumes = [volume for node in (a, b) if (volume := reference_volume(node)) is not None]
+        if not volumes:
+            raise UnsuitableVolume(_("The volume of these segmentations is not in the scene."))
+        if volumes[0] is not volumes[-1]:
+            raise UnsuitableVolume(_("These segmentations belong to different volumes."))
+        return Compared(volumes[0], (a, b), reference)
+
     @property
     def segmentations(self) -> list[slicer.vtkMRMLSegmentationNode]:
         """All that there are."""
         return [*self.pair, *([self.reference] if self.reference is not None else [])]
+
+    @property
+    def figures(self) -> slicer.vtkMRMLTableNode | None:
+        """The table that was made of them, None if none was."""
+        return earlier_product(FIGURES, self.segmentations)
+
+    @property
+    def agreement(self) -> slicer.vtkMRMLSegmentationNode | None:
+        """The map of where the two agree, None if it was not made."""
+        return earlier_product(AGREEMENT, self.pair)
+
+    @property
+    def errors(self) -> list[slicer.vtkMRMLSegmentationNode | None]:
+        """The errors of each against the reference, None for those that were not made; empty without a reference."""
+        return [earlier_product(ERRORS, [node, self.reference]) for node in self.pair if self.reference is not None]
 
 
 @dataclass(frozen=True)
@@ -100,7 +131,7 @@ class Comparing:
             for (n, a), (m, b) in combinations(numbered, 2)
         ]
 
-    def finish(self, replies: Sequence[Reply]) -> str:
+    def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
         """Bring all results into the scene, or none."""
         maps = [read_volume(Path(reply["output"])) for reply in replies]
         comparisons = self._comparisons()
@@ -114,7 +145,7 @@ class Comparing:
         table = product("vtkMRMLTableNode", FIGURES, self._compared.segmentations, name)
         rows = [row for c, reply in zip(comparisons, replies, strict=True) for row in self._rows(c, reply["figures"])]
         fill_table(table, _titles(), rows)
-        return " ".join([_("Done."), *self._notes])
+        return self._notes
 
     def _rows(self, comparison: _Comparison, figures: Mapping[str, Any]) -> list[list[str | float]]:
         """One row per class, and one of means."""

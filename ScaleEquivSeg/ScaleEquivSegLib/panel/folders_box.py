@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from ..bundles import CARD, bundle_folders
 from ..errors import BadBundle
 from .desk import Desk
+from .models import added_folders
 from .showing import show_choices
 
 
@@ -29,9 +30,9 @@ class FoldersBox:
     def refresh(self) -> None:
         """Show the folders and what was refused in them."""
         models = self._desk.models
-        show_choices(self._ui.foldersSelector, [str(folder) for folder in models.folders()])
+        show_choices(self._ui.foldersSelector, [str(folder) for folder in added_folders()])
         self._ui.foldersSelector.toolTip = escape(self._ui.foldersSelector.currentText) or _("No folder was added.")
-        self._ui.foldersSelector.enabled = self._ui.removeModelsButton.enabled = bool(models.folders())
+        self._ui.foldersSelector.enabled = self._ui.removeModelsButton.enabled = bool(added_folders())
         refused = [f"<p><b>{escape(bad.folder.name)}:</b> {escape(bad.reason)}</p>" for bad in models.refused]
         if refused != self._refused:  # else the place that the user has scrolled to would be lost
             self._refused = refused

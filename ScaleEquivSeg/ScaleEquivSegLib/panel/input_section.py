@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from ..bundles import Channel
 from ..errors import SegmentationError
 from ..mrml.placing import matrix_between, region_seen_from
+from ..mrml.volumes import check_scan
 from .assigning import suggested
 from .channel_row import ChannelRow, browser_of
 from .desk import Desk
@@ -185,13 +186,8 @@ def _can_be_chosen(node: Any) -> bool:
 
 def _obstacle_of(volume: Any) -> str:
     """Why a volume node cannot be segmented, empty if it can."""
-    if volume is None:
-        return _("Choose a volume.")
-    image = volume.GetImageData()
-    if image is None or image.GetNumberOfPoints() == 0:
-        return _("The volume has no voxels.")
-    if volume.IsA("vtkMRMLLabelMapVolumeNode"):
-        return _("This is a label map; choose the scan it belongs to.")
-    if image.GetNumberOfScalarComponents() != 1:
-        return _("This volume has several values per voxel; extract one component first.")
+    try:
+        check_scan(volume)
+    except SegmentationError as error:
+        return str(error)
     return ""

@@ -41,8 +41,8 @@ class Work(Protocol):
     def requests(self, folder: Path) -> Sequence[Request]:
         """Write what the worker will read into a folder, and say what it is to do."""
 
-    def finish(self, replies: Sequence[Reply]) -> str:
-        """Bring the results into the scene; returns what the user should know of them."""
+    def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
+        """Bring the results into the scene; returns what is worth knowing of them, if anything is."""
 
 
 class Job:
@@ -121,7 +121,7 @@ class Job:
         for node_id, name in self._needed.items():
             if slicer.mrmlScene.GetNodeByID(node_id) is None:
                 return _("{name} was deleted during the run; the result was discarded.").format(name=name)
-        return self._work.finish(self._replies)
+        return " ".join([_("Done."), *self._work.finish(self._replies)])
 
     @contextmanager
     def _ending_on_error(self) -> Iterator[None]:

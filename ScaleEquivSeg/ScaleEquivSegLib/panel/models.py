@@ -12,6 +12,12 @@ FOLDERS_SETTING = "ScaleEquivSeg/ModelFolders"
 """Where Slicer's settings keep them: folders belong to a machine, not to a scene."""
 
 
+def added_folders() -> list[Path]:
+    """The user's own."""
+    kept = slicer.app.settings().value(FOLDERS_SETTING)
+    return [Path(text) for text in str(kept or "").split("\n") if text]
+
+
 class Models:
     """What was found at the last look into the folders."""
 
@@ -22,21 +28,16 @@ class Models:
 
     def look(self) -> None:
         """Look into all folders again."""
-        found, self.refused = find_bundles([bundled_models(), *self.folders()])
+        found, self.refused = find_bundles([bundled_models(), *added_folders()])
         self.bundles = [bundle for bundle in found if bundle.kind == "segmentation"]
-
-    def folders(self) -> list[Path]:
-        """The user's own."""
-        kept = slicer.app.settings().value(FOLDERS_SETTING)
-        return [Path(text) for text in str(kept or "").split("\n") if text]
 
     def add_folder(self, folder: Path) -> None:
         """Look into this one, too, from now on."""
-        self._keep([*(known for known in self.folders() if known != folder), folder])
+        self._keep([*(known for known in added_folders() if known != folder), folder])
 
     def remove_folder(self, folder: Path) -> None:
         """Look into it no longer."""
-        self._keep([known for known in self.folders() if known != folder])
+        self._keep([known for known in added_folders() if known != folder])
 
     def _keep(self, folders: list[Path]) -> None:
         # One text: of a list with one entry some platforms give back a text.

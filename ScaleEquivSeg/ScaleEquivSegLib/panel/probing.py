@@ -91,7 +91,7 @@ class Probing:
             )
         return found
 
-    def finish(self, replies: Sequence[Reply]) -> str:
+    def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
         """Make the table and the chart, or fill those that were made of the same case before."""
         sources = self._probed.nodes
         volume = self._probed.volumes[0].GetName()
@@ -109,7 +109,7 @@ class Probing:
         chart.SetYAxisRangeAuto(False)
         chart.SetYAxisRange(0.0, 1.0 + ROOM_PER_CURVE * len(columns))
         self._show(chart)
-        return _("Done.")
+        return []
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 from ..bundles import Bundle
 from ..mrml.placing import region_seen_from
 from ..mrml.segmentations import ATTRIBUTES, import_segmentation, move_into
-from ..mrml.volumes import volume_from_node
+from ..mrml.volumes import check_scan, volume_from_node
 from ..volume import Volume, read_volume, write_volume
 from .job import Reply, Request
 
@@ -78,17 +78,19 @@ class Segmenting:
             for target in self._targets
         ]
 
-    def finish(self, replies: Sequence[Reply]) -> str:
+    def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
         """Import all results, or none: one that cannot be read leaves nothing behind, and nothing is replaced."""
         labels = [read_volume(Path(reply["output"])) for reply in replies]
         parts = zip(self._targets, replies, labels, strict=True)
         found = [_imported(target.bundle, reply, label, self._volumes[0]) for target, reply, label in parts]
         self._deliver([_placed(target, node) for target, node in zip(self._targets, found, strict=True)])
-        return " ".join([_("Done."), *(text for reply in replies for text in reply["warnings"])])
+        return [text for reply in replies for text in reply["warnings"]]
 
 
 def written_volumes(nodes: Sequence[slicer.vtkMRMLScalarVolumeNode], folder: Path) -> list[str]:
     """The files of volumes, written for the worker to read, all of them as they lie in the first one's coordinates."""
+    for node in nodes or [None]:
+        check_scan(node)
     paths = [folder / f"input{number}.nrrd" for number in range(len(nodes))]
     for node, path in zip(nodes, paths, strict=True):
         write_volume(volume_from_node(node, nodes[0]), path, compress=False)

@@ -1,0 +1,140 @@
+"""What is meant for Slicer runs on the stand-in, too: the module's self-test, its sample data, and the examples."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+
+import slicerhost
+from panel_user import MODULE, labels_of
+from ScaleEquivSegLib.mrml import samples
+from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+
+SMALL = {
+    "phantom x1.0": PhantomSpec(seed=1, size=(24, 24, 24)),
+    "phantom x1.7": PhantomSpec(seed=1, size=(28, 28, 28), scale=1.7),
+}
+
+
+@pytest.fixture
+def host() -> Iterator[slicerhost.Host]:
+    host = slicerhost.start()
+    host.sample_data.clear()
+    host.load_module(MODULE)
+    yield host
+    host.close()
+    host.raise_exceptions()
+
+
+def test_the_self_test_of_the_module_passes(host: slicerhost.Host) -> None:
+    slicer.modules.ScaleEquivSegInstance.runTest(msec=0)
+
+
+# Sample data
+
+
+def test_sample_data_has_a_phantom_and_the_same_magnified(host: slicerhost.Host) -> None:
+    assert [(source.category, source.sampleName) for source in host.sample_data] == [
+        ("ScaleEquivSeg", "phantom x1.0"),
+        ("ScaleEquivSeg", "phantom x1.7"),
+    ]
+    plain, magnified = samples.SAMPLES.values()
+    assert (plain.seed, plain.scale, magnified.seed, magnified.scale) == (magnified.seed, 1.0, plain.seed, 1.7)
+
+
+def test_a_sample_is_made_and_shown_with_its_exact_labels_hidden_and_chosen_in_the_panel(
+    host: slicerhost.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "SAMPLES", SMALL)
+    source = host.sample_data[1]
+    volume, exact = source.customDownloader(source)  # as the button does
+    host.process_events()
+    phantom = make_phantom(SMALL["phantom x1.7"])
+    assert (volume.GetName(), exact.GetName()) == ("phantom x1.7", "phantom x1.7 exact")
+    assert np.array_equal(slicer.util.arrayFromVolume(volume), phantom.channels[0].array)
+    assert np.array_equal(labels_of(exact, volume), phantom.labels.array)
+    assert not exact.GetDisplayNode().GetVisibility()
+    shown = slicer.app.layoutManager().sliceWidget("Red").sliceLogic().GetSliceCompositeNode().GetBackgroundVolumeID()
+    assert shown == volume.GetID()
+    selector = slicer.util.findChild(slicer.modules.ScaleEquivSegWidget.parent, "channelSelector0")
+    assert selector.currentNode() is volume
+    again, _exact = source.customDownloader(source)
+    assert again.GetName() == "phantom x1.7_1"
+
+
+# Examples
+
+
+def examples(page: str) -> list[str]:
+    """The blocks of Python in a page, as they are printed."""
+    return re.findall(
+        r"^```python\n(.*?)^```$", (MODULE.parents[1] / page).read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.fixture
+def scene(host: slicerhost.Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> slicerhost.Host:
+    """What the pages say is in the scene, only smaller; what an example writes goes into a folder of its own."""
+    monkeypatch.setattr(samples, "SAMPLES", SMALL)
+    monkeypatch.chdir(tmp_path)
+    for name in SMALL:
+        samples.load_sample(name)
+    return host
+
+
+def run_example(page: str, number: int) -> dict[str, Any]:
+    """An example as the console runs it, and the names it leaves behind."""
+    names: dict[str, Any] = {"getNode": slicer.util.getNode}
+    exec(compile(examples(page)[number], page, "exec"), names)
+    return names
+
+
+def test_every_example_is_run_here() -> None:
+    assert len(examples("ScaleEquivSeg/API.md")) == 3
+    assert len(examples("README.md")) == 1
+
+
+def test_the_example_of_segmenting_prints_the_volumes(
+    scene: slicerhost.Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume = run_example("ScaleEquivSeg/API.md", 0)["volume"]
+    (found,) = [
+        node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if "exact" not in node.GetName()
+    ]
+    assert capsys.readouterr().out.splitlines() == [
+        f"{name}: {(labels_of(found, volume) == value).sum() * 1e-3:.2f} ml"
+        for value, name in enumerate(["Head", "Body"], 1)
+    ]
+
+
+def test_the_example_of_comparing_prints_the_table(scene: slicerhost.Host, capsys: pytest.CaptureFixture[str]) -> None:
+    run_example("ScaleEquivSeg/API.md", 1)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:3] for line in lines[:3]] == [["A", "/", "B"]] * 3
+    assert [line[3:5] for line in lines[:3]] == [["Head", "Dice"], ["Body", "Dice"], ["mean", "Dice"]]
+    assert all(0 <= float(line[-1]) <= 1 for line in lines[:9])
+    assert len(lines) == 9 + 3
+
+
+def test_the_example_of_a_sweep_writes_a_row_for_each_volume_and_scale_and_passes_over_what_cannot_be_swept(
+    scene: slicerhost.Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slicer.util.addVolumeFromArray(np.ones((4, 4, 4)), name="drawn", nodeClassName="vtkMRMLLabelMapVolumeNode")
+    run_example("ScaleEquivSeg/API.md", 2)
+    assert capsys.readouterr().out == "drawn: This is a label map; choose the scan it belongs to.\n"
+    with open("scale_sweep.csv", newline="", encoding="utf-8") as file:
+        heading, *rows = csv.reader(file)
+    assert heading[:3] == ["Volume", "Scale", "phantom-se_unet with itself"]
+    assert [row[:2] for row in rows] == [[name, scale] for name in SMALL for scale in ("0.7", "1", "1.4")]
+    assert all(len(row) == len(heading) == 8 for row in rows)
+
+
+def test_the_example_of_the_front_page_makes_a_segmentation(scene: slicerhost.Host) -> None:
+    assert run_example("README.md", 0)["node"].GetName() == "phantom x1.0 equivariant"
