@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from training.augmentation import Augmenter
-from training.config import Augmentation, BadConfig, FitConfig
+from training.config import Augmentation, BadConfig, FitConfig, load_config
 from training.data import Numbers, Samples
 from training.export import read_card_text
 from training.preparation import Example, Task
@@ -24,8 +24,8 @@ CROP = (12, 10, 14)
 
 @pytest.fixture(scope="module")
 def sided() -> Task:
-    """A task with a right and a left parotid, labels 3 and 4."""
-    return Task.from_card(read_card_text(CONFIGS / "headneck_ct.card.yaml"))
+    """A task with a right and a left parotid, labels 3 and 4, and voxels that may be turned any way."""
+    return replace(Task.from_card(read_card_text(CONFIGS / "headneck_ct.card.yaml")), spacing=(1.5, 1.5, 1.5))
 
 
 def an_example(*blocks: tuple[int, tuple[slice, slice, slice]], unlabelled: tuple[int, ...] = ()) -> Example:
@@ -80,6 +80,32 @@ def test_labels_move_with_the_image(how: Augmentation, sided: Task) -> None:
     # Where the image is blurred or interpolated, a border voxel may round either way.
     assert min(_agreement(sample) for sample in crops) > 0.9
     assert np.mean([_agreement(sample) for sample in crops]) > 0.97
+
+
+def lengths(positions: Tensor, task: Task) -> np.ndarray:
+    """How far apart in millimetres neighbours along each axis of a crop lie, from the indices it shows."""
+    places = positions.double().numpy() * np.array(task.spacing).reshape(3, 1, 1, 1)
+    return np.array([np.linalg.norm(np.diff(places, axis=axis).mean((1, 2, 3))) for axis in (1, 2, 3)])
+
+
+def test_a_turn_leaves_anatomy_as_long_as_it_is_whatever_its_voxels_measure(sided: Task) -> None:
+    task = replace(sided, spacing=(4.7, 4.7, 3.0))
+    nowhere = torch.zeros(1, 40, 40, 40, dtype=torch.uint8)
+    along = torch.stack(torch.meshgrid(*3 * [torch.arange(40.0)], indexing="ij"))
+    how = replace(PLAIN, rotation=40.0)
+    inside = 0
+    for number in range(40):
+        random = np.random.default_rng(number)
+        positions = Augmenter(task, (5, 5, 5), how)(Example("case", along, nowhere), random)["image"]
+        if positions.min() > 8 and positions.max() < 31:  # else it may leave the image, and show it mirrored
+            inside += 1
+            np.testing.assert_allclose(lengths(positions, task), task.spacing, rtol=1e-4)
+    assert inside > 2
+
+
+def test_quarter_turns_of_voxels_that_are_no_cubes_are_refused() -> None:
+    with pytest.raises(BadConfig, match=r"augmentation\.quarter_turns .* have 4\.6875 x 4\.6875 x 3\.0 mm"):
+        load_config(CONFIGS / "headneck_ct_unet.yaml", ["augmentation.quarter_turns=true"])
 
 
 def test_a_mirror_makes_of_a_right_structure_a_left_one(sided: Task) -> None:

@@ -31,6 +31,8 @@ class Augmenter:
     def __init__(self, task: Task, crop: tuple[int, int, int], how: Augmentation) -> None:
         self.crop = crop
         self.how = how
+        spacing = np.array(task.spacing)
+        self.in_voxels = spacing / spacing[:, None]
         self.left_right = next(axis for axis, letter in enumerate(task.orientation) if letter in "RL")
         self.mirrored_classes = torch.tensor(task.mirrored_classes, dtype=torch.uint8)
         self.looks = looks(how)
@@ -52,7 +54,10 @@ class Augmenter:
         return {"image": plain(self.looks(image)), "label": label, "unlabelled": unlabelled}
 
     def _turn(self, random: np.random.Generator) -> tuple[np.ndarray, bool]:
-        """A random pose, the matrix by which a sample's axes x, y, z lie in the image; whether left is right in it."""
+        """A random pose, the matrix by which a sample's axes x, y, z lie in the image; whether left is right in it.
+
+        It turns what lies there, in millimetres; of voxels of spacing S the matrix is S^-1 R S.
+        """
         turn = _rotation(np.radians(random.uniform(-self.how.rotation, self.how.rotation, 3)))
         if self.how.quarter_turns:
             turn = turn[:, random.permutation(3)]
@@ -60,7 +65,7 @@ class Augmenter:
         flips = np.ones(3)
         flips[axes] = random.choice([-1.0, 1.0], len(axes))
         turn = turn * flips
-        return turn, bool(np.linalg.det(turn) < 0)
+        return turn * self.in_voxels, bool(np.linalg.det(turn) < 0)
 
 
 def _centre(example: Example, extent: np.ndarray, random: np.random.Generator) -> np.ndarray:

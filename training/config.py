@@ -70,6 +70,7 @@ class Augmentation:
 
     mirror: Literal["none", "left_right", "all"] = "all"
     quarter_turns: bool = False
+    """Only where voxels are as long along each axis: else a crop turned so would hold other anatomy in other detail."""
     rotation: float = 0.0
     """Degrees about each axis, at most."""
     scale: tuple[float, float] = (1.0, 1.0)
@@ -149,6 +150,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     card = path.parent / config.card
     if not card.is_file():
         raise BadConfig(f"there is no card {card}")
+    spacing = read_yaml(card).get("spacing") or ()
+    if config.augmentation.quarter_turns and len(set(spacing)) > 1:
+        raise BadConfig(
+            f"augmentation.quarter_turns needs voxels that are cubes, and those of {card.name} have "
+            f"{' x '.join(map(str, spacing))} mm; set it to false, augmentation.rotation turns any voxels"
+        )
     return replace(config, card=card, data=data)
 
 
