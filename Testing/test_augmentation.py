@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.transforms import GaussianSmooth
 from torch import Tensor
 
+from training import augmentation
 from training.augmentation import Augmenter
 from training.config import Augmentation, BadConfig, FitConfig, load_config
 from training.data import Numbers, Samples
@@ -142,6 +144,30 @@ def test_what_is_magnified_has_so_many_more_voxels(sided: Task) -> None:
         found = [int((s["label"] == 1).sum()) for s in samples(how, sided, example, crop=(90, 90, 90))]
         # In a third of the crops what lies beyond the image is its reflection, with the object again.
         assert np.median(found) == pytest.approx(voxels * factor**3, rel=0.35)
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.8])
+def test_a_crop_of_a_blurred_part_is_that_of_the_blurred_image(
+    factor: float, sided: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = torch.rand(2, 50, 24, 41, generator=torch.Generator().manual_seed(0))
+    example = Example("case", image, torch.zeros(1, 50, 24, 41, dtype=torch.uint8))
+    how, crop = replace(PLAIN, scale=(factor, factor), rotation=20.0), (8, 8, 6)
+    cut = samples(how, sided, example, crop, count=30)
+    smooth = GaussianSmooth(0.4 * (factor**-2 - 1) ** 0.5)(image)
+    monkeypatch.setattr("training.augmentation._blurred", lambda image, coarser, places: smooth)
+    for one, whole in zip(cut, samples(how, sided, example, crop, count=30), strict=True):
+        torch.testing.assert_close(one["image"], torch.Tensor(whole["image"]), atol=1e-6, rtol=0)
+
+
+def test_no_more_of_an_image_is_blurred_than_a_crop_shows(sided: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    blurred = []
+    filtered = augmentation._filtered
+    monkeypatch.setattr(augmentation, "_filtered", lambda image, k: blurred.append(image.shape) or filtered(image, k))
+    example = Example("case", torch.zeros(1, 90, 90, 90), torch.zeros(1, 90, 90, 90, dtype=torch.uint8))
+    samples(replace(PLAIN, scale=(0.5, 0.5)), sided, example, (8, 8, 8))
+    # 8 voxels twice as large, and the filter's reach at either end.
+    assert max(max(shape) for shape in blurred) <= 8 * 2 + 2 * 4
 
 
 def test_every_class_is_cropped_around_and_a_third_of_the_crops_are_anywhere(sided: Task) -> None:
