@@ -13,7 +13,7 @@ from monai.transforms import GaussianSmooth
 from torch import Tensor
 
 from training import augmentation
-from training.augmentation import Augmenter
+from training.augmentation import Augmenter, magnification
 from training.config import Augmentation, BadConfig, FitConfig, load_config
 from training.data import Numbers, Samples
 from training.export import read_card_text
@@ -170,6 +170,19 @@ def test_no_more_of_an_image_is_blurred_than_a_crop_shows(sided: Task, monkeypat
     assert max(max(shape) for shape in blurred) <= 8 * 2 + 2 * 4
 
 
+def test_crops_may_be_magnified_evenly_or_by_octaves_and_only_a_share_of_them() -> None:
+    def factors(**settings: Any) -> np.ndarray:
+        how = Augmentation(scale=(0.5, 2.0), **settings)
+        return np.array([magnification(how, np.random.default_rng(number)) for number in range(2000)])
+
+    assert np.median(factors()) == pytest.approx(1, abs=0.1)
+    assert np.median(factors(scale_drawn="evenly")) == pytest.approx(1.25, abs=0.1)
+    some = factors(scale_drawn="evenly", scaled=2 / 3)
+    assert (some == 1).mean() == pytest.approx(1 / 3, abs=0.05)
+    assert some.min() >= 0.5
+    assert some.max() <= 2
+
+
 def test_every_class_is_cropped_around_and_a_third_of_the_crops_are_anywhere(sided: Task) -> None:
     corner = slice(0, 2), slice(0, 2), slice(0, 2)
     other = slice(18, 20), slice(22, 24), slice(20, 22)
@@ -202,5 +215,3 @@ def test_processes_share_the_numbers_of_an_epoch_between_them() -> None:
     assert list(whole) == list(range(24, 36))
     assert sorted(list(shares[0]) + list(shares[1])) == list(whole)
     assert len(shares[0]) == len(list(shares[0]))
-    with pytest.raises(BadConfig, match="shared"):
-        Numbers(fit, 0, 3)

@@ -23,7 +23,7 @@ from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Settings, load_model, segment
 from ScaleEquivSegLib.volume import read_volume, write_volume
 from training.__main__ import main
-from training.config import BadConfig, FitConfig, load_config
+from training.config import BadConfig, FitConfig, load_config, read_settings
 from training.evaluate import evaluate
 from training.export import export_bundle, note_measurements
 from training.fit import fit
@@ -150,6 +150,52 @@ def test_every_configuration_can_be_read() -> None:
 def test_a_setting_that_does_not_exist_is_refused_by_name(override: str) -> None:
     with pytest.raises(BadConfig, match=override.partition("=")[0]):
         load_config(CONFIGS / "phantom_unet.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("setting", "must"),
+    [
+        ("fit.batch=0", "at least 1"),
+        ("fit.steps=0", "at least 1"),
+        ("fit.checkpoint_every=-1", "at least 1"),
+        ("fit.crop=[32, 0, 32]", "at least 1"),
+        ("fit.scale_window=-1", "at least 0"),
+        ("fit.learning_rate=0", "a number above 0"),
+        ("fit.learning_rate=.nan", "a number above 0"),
+        ("augmentation.scale=[0, 1]", "a number above 0"),
+        ("augmentation.noise=-0.1", "a number from 0"),
+        ("augmentation.scaled=2", "a number from 0 to 1"),
+        ("compute.nodes=0", "at least 1"),
+        ("data={folder: x, validation: 1.5}", "a number from 0 to 1"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_by_name(setting: str, must: str) -> None:
+    key = "data.validation" if setting.startswith("data=") else setting.partition("=")[0]
+    with pytest.raises(BadConfig, match=f"^{key} is .*, and must be {must}$"):
+        load_config(CONFIGS / "phantom_unet.yaml", [setting])
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "0.001", "1E-03"])
+def test_a_number_may_be_written_in_any_usual_way(text: str) -> None:
+    overrides = [f"fit.learning_rate={text}", f"network.arguments.dropout={text}"]
+    config = load_config(CONFIGS / "phantom_unet.yaml", overrides)
+    assert config.fit.learning_rate == config.network.arguments["dropout"] == 0.001
+
+
+def test_a_file_has_the_settings_of_its_base_but_for_its_own(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        "card: a\nnetwork: {name: unet, arguments: {channels: [2], jet: 1}}\nfit: {steps: 3}"
+    )
+    (tmp_path / "mine.yaml").write_text("base: base.yaml\nnetwork: {name: se_unet, arguments: {channels: [4]}}")
+    (tmp_path / "more.yaml").write_text("base: mine.yaml\nfit: {batch: 8}")
+    assert read_settings(tmp_path / "more.yaml", ["fit.seed=2"]) == {
+        "card": "a",
+        "network": {"name": "se_unet", "arguments": {"channels": [4], "jet": 1}},
+        "fit": {"steps": 3, "batch": 8, "seed": 2},
+    }
+    (tmp_path / "mine.yaml").write_text("base: elsewhere.yaml")
+    with pytest.raises(BadConfig, match=r"elsewhere\.yaml cannot be read"):
+        read_settings(tmp_path / "more.yaml")
 
 
 def test_an_override_without_a_value_is_refused() -> None:

@@ -40,7 +40,7 @@ class Augmenter:
         self.looks = looks(how)
 
     def __call__(self, example: Example, random: np.random.Generator) -> Sample:
-        factor = float(np.exp(random.uniform(*np.log(self.how.scale))))
+        factor = magnification(self.how, random)
         turn, is_mirrored = self._turn(random)
         centre = _centre(example, np.array(self.crop) / factor, random)
         places = _places(centre, turn / factor, self.crop)
@@ -69,6 +69,15 @@ class Augmenter:
         flips[axes] = random.choice([-1.0, 1.0], len(axes))
         turn = turn * flips
         return turn * self.in_voxels, bool(np.linalg.det(turn) < 0)
+
+
+def magnification(how: Augmentation, random: np.random.Generator) -> float:
+    """The factor by which to magnify a sample."""
+    if how.scaled < 1 and random.random() >= how.scaled:
+        return 1.0
+    if how.scale_drawn == "evenly":
+        return float(random.uniform(*how.scale))
+    return float(np.exp(random.uniform(*np.log(how.scale))))
 
 
 def _centre(example: Example, extent: np.ndarray, random: np.random.Generator) -> np.ndarray:
