@@ -284,10 +284,30 @@ def test_a_process_that_stops_for_an_error_ends_those_that_it_started() -> None:
     assert child.wait(10) == -signal.SIGTERM
 
 
-def test_a_batch_that_processes_cannot_share_is_refused_before_they_start(data: str, tmp_path: Path) -> None:
+def test_a_batch_that_processes_cannot_share_is_refused_before_anything_is_read(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = load_config(CONFIG, [*TINY, data, "fit.batch=3", "compute.accelerator=cpu", "compute.devices=2"])
-    with pytest.raises(BadConfig, match="a batch of 3 cannot be shared by 2 processes"):
+    # Nothing is read, and no run is begun that would keep its batch for ever.
+    monkeypatch.setattr("training.fit.examples", None)
+    with pytest.raises(BadConfig, match=r"of 3 cannot be shared by 2 processes: set fit\.batch to a multiple of 2"):
         fit(config, "the command", tmp_path / "run", tmp_path / "bundle")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_may_train_on_all_cases_and_its_card_says_that_nothing_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line(["phantom", str(tmp_path / "data"), "--count", "2", "--size", "12", "12", "12"]) == 0
+    (tmp_path / "data" / "cases.csv").unlink()
+    settings = [f"data={{folder: {tmp_path / 'data'}, validation: 0, train: 2}}", "fit.steps=2"]
+    places = ["--run", str(tmp_path / "run"), "--bundle", str(tmp_path / "bundle")]
+    monkeypatch.setattr(sys, "argv", ["training", "fit", str(CONFIG), *TINY[1:], *settings, *places])
+    main()
+    assert "bundle: no case was held out to validate on, after" in capsys.readouterr().out
+    card = read_bundle(tmp_path / "bundle").card
+    assert card["metrics"] == {}
+    assert "no case was held out" in card["metrics_command"]
 
 
 def test_two_processes_predict_what_the_command_line_segments_and_leave_the_same_files(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from .benchmarks.memory import in_own_process
 from .benchmarks.volumes import SMALL, measure
 from .config import CaseData, Config, PhantomData, read_yaml
 
+UNMEASURED = "none yet: no case was held out to validate on; `python -m training evaluate --note` measures others"
+
 
 def _described(data: PhantomData | CaseData) -> dict[str, Any]:
     """The settings of the data, with the folder's name alone: where it lies on a machine is nobody else's business."""
@@ -70,6 +72,7 @@ def export_bundle(network: nn.Module, config: Config, command: str, metrics: Map
             "torch": torch.__version__,
         },
         "metrics": _finite(metrics),
+        **({} if metrics else {"metrics_command": UNMEASURED}),
         "weights": {"sha256": hashlib.sha256(weights).hexdigest()},
     }
     _write_sealed(card, folder)

@@ -23,7 +23,7 @@ from ScaleEquivSegLib.networks.unet import restate_statistics
 
 from .augmentation import Augmenter
 from .config import BadConfig, ComputeConfig, Config
-from .data import Samples, examples, training_loader, validation_loader
+from .data import Samples, check_shared, examples, training_loader, validation_loader
 from .export import export_bundle, network_arguments, read_card_text, weights_of
 from .picture_metrics import figure_names
 from .picture_samples import PictureAugmenter, PictureTask, picture_examples, picture_loader
@@ -57,6 +57,7 @@ def fit(
     never been interrupted. A bundle that another run has made is not replaced unless that is asked for.
     """
     trainer = _trainer(config, run_folder)
+    check_shared(config.fit, trainer.world_size)
     # The first process sees to the folders for all.
     with alone_in(run_folder) if trainer.is_global_zero else nullcontext(), ending_together(trainer):
         if trainer.is_global_zero:
@@ -89,7 +90,8 @@ class _Run:
     config: Config
     module: NetworkTask
     samples: Samples
-    validation: Callable[[L.Trainer], DataLoader]
+    validation: Callable[[L.Trainer], DataLoader | None]
+    """None if no case was held out."""
     metrics: Mapping[str, str]
     """The names of the bundle's figures, each with the name by which the module logs it."""
 
@@ -107,7 +109,9 @@ def _segmentation(config: Config, card: Mapping[str, Any]) -> _Run:
     training, held_out = examples(config, task)
     samples = Samples(training, Augmenter(task, config.fit.crop, config.augmentation), config.fit.seed)
 
-    def validation(trainer: L.Trainer) -> DataLoader:
+    def validation(trainer: L.Trainer) -> DataLoader | None:
+        if not held_out:
+            return None
         return validation_loader(held_out, len(task.labels) + 1, trainer.global_rank, trainer.world_size)
 
     per_class = {f"dice.{label.name}": f"val_dice_{label.value}" for label in task.labels}
@@ -162,8 +166,7 @@ def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float
     run.module.load_state_dict(state["state_dict"])
     trainer = trainer_on(replace(run.config.compute, precision="32-true"), logger=False, enable_checkpointing=False)
     _restate(run, trainer.strategy.root_device)
-    (measured,) = trainer.validate(run.module, run.validation(trainer), verbose=False)
-    metrics = {name: round(measured[logged], 4) for name, logged in run.metrics.items()}
+    metrics = _validated(run, trainer)
     if trainer.is_global_zero:
         command = recorded_command(run_folder)
         if state["global_step"] < run.config.fit.steps:
@@ -171,6 +174,15 @@ def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float
         note_as_own(weights_of(run.module.network), run_folder)
         export_bundle(run.module.network, run.config, command, metrics, bundle_folder)
     return metrics
+
+
+def _validated(run: _Run, trainer: L.Trainer) -> dict[str, float]:
+    """The figures of the cases that were held out; none if none was."""
+    loader = run.validation(trainer)
+    if loader is None:
+        return {}
+    (measured,) = trainer.validate(run.module, loader, verbose=False)
+    return {name: round(measured[logged], 4) for name, logged in run.metrics.items()}
 
 
 def _restate(run: _Run, device: torch.device) -> None:

@@ -15,18 +15,18 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from .config import ComputeConfig
 
-PATIENCE = timedelta(days=1)
-"""How long processes wait for each other: one may have the largest cases."""
+PATIENCE = timedelta(minutes=30)
+"""How long processes wait for each other in training: all do alike much, and one that has failed never comes."""
 
 
-def trainer_on(compute: ComputeConfig, **how: Any) -> L.Trainer:
+def trainer_on(compute: ComputeConfig, patience: timedelta = PATIENCE, **how: Any) -> L.Trainer:
     """A trainer; which of the processes this is, it knows already."""
     return L.Trainer(
         accelerator=compute.accelerator,
         devices=compute.devices or "auto",
         num_nodes=compute.nodes,
         precision=compute.precision,
-        strategy=DDPStrategy(timeout=PATIENCE) if _are_several(compute) else "auto",
+        strategy=DDPStrategy(timeout=patience) if _are_several(compute) else "auto",
         use_distributed_sampler=False,
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),
