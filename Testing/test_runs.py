@@ -172,7 +172,8 @@ def test_the_folder_of_another_run_is_refused_and_the_setting_named(tmp_path: Pa
 
 
 def test_a_card_with_other_classes_is_another_run_and_one_with_another_description_is_not(tmp_path: Path) -> None:
-    shutil.copy(CONFIG, tmp_path)
+    for path in (CONFIG, CONFIG.with_name("phantom_unet.yaml")):  # which it is based on
+        shutil.copy(path, tmp_path)
     text = (CONFIG.parent / "phantom.card.yaml").read_text(encoding="utf-8")
     card = tmp_path / "phantom.card.yaml"
     card.write_text(text, encoding="utf-8")

@@ -173,7 +173,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     card = path.parent / config.card
     if not card.is_file():
         raise BadConfig(f"there is no card {card}")
-    spacing = read_yaml(card).get("spacing") or ()
+    spacing = read_settings(card).get("spacing") or ()
     if config.augmentation.quarter_turns and len(set(spacing)) > 1:
         raise BadConfig(
             f"augmentation.quarter_turns needs voxels that are cubes, and those of {card.name} have "
