@@ -7,6 +7,7 @@ import math
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.card import SEAL, seal_of
 from ScaleEquivSegLib.cli import main as command_line
+from ScaleEquivSegLib.comparison import dice
 from ScaleEquivSegLib.errors import BadBundle
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance
@@ -136,6 +138,50 @@ def test_training_sees_every_window_of_the_scale_axis_and_inference_all_of_it() 
     with task._random_window():
         assert network.axis == random_window(whole, task.fit_config, 0)
     assert network.axis == whole
+
+
+def validated(task: SegmentationTask, *cases: tuple[torch.Tensor, torch.Tensor, list[int]]) -> dict[str, float]:
+    """The figures that a validation on whole images logs."""
+    logged: dict[str, float] = {}
+    task.log = lambda name, value, **how: logged.update({name: float(value)})  # type: ignore[method-assign]
+    task.trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=lambda sums, reduce_op: sums))  # type: ignore[assignment]
+    with torch.inference_mode():
+        for image, label, missing in cases:
+            unlabelled = torch.zeros(1, 3, dtype=torch.bool)
+            unlabelled[0, missing] = True
+            task.validation_step({"image": image[None], "label": label[None, None], "unlabelled": unlabelled}, 0)
+        task.on_validation_epoch_end()
+    return logged
+
+
+@pytest.mark.parametrize("name", ["se_unet", "published_se_unet"])
+def test_validation_sees_whole_images_without_holding_the_maps_of_a_whole_image(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    small = {"channels": (4, 4)} if name == "se_unet" else {}
+    network = build_network(name, {"in_channels": 2, "classes": 3, **small}).eval()
+    image, label = torch.randn(2, 14, 40, 18), torch.randint(3, (14, 40, 18))
+    with torch.inference_mode():
+        at_once = network(image[None]).argmax(1)[0]
+    wanted = [dice((at_once == value).numpy(), (label == value).numpy()) for value in (1, 2)]
+    if name == "se_unet":
+        monkeypatch.setattr(type(network), "forward", None)
+    logged = validated(SegmentationTask(network, FitConfig()), (image, label, []))
+    assert [logged["val_dice_1"], logged["val_dice_2"]] == pytest.approx(wanted, abs=1e-3)
+    assert logged["val_dice"] == pytest.approx(sum(wanted) / 2, abs=1e-3)
+
+
+def test_validation_counts_a_class_that_is_not_there_as_evaluation_does() -> None:
+    task = SegmentationTask(build_network("unet", {"in_channels": 1, "classes": 3, "channels": (2, 2)}), FitConfig())
+    task._found = lambda image: image[0].numpy().astype(int)  # type: ignore[method-assign]
+    label = torch.tensor([0, 1, 1, 0]).reshape(1, 1, 4)
+    right, wrong = label[None].float(), torch.tensor([0.0, 1.0, 1.0, 2.0]).reshape(1, 1, 1, 4)
+    assert validated(task, (right, label, []))["val_dice_2"] == 1
+    assert validated(task, (right, label, []), (wrong, label, []))["val_dice_2"] == 0.5
+    logged = validated(task, (right, label, [2]), (wrong, label, [2]))
+    assert math.isnan(logged["val_dice_2"])
+    assert logged["val_dice"] == logged["val_dice_1"] == 1
 
 
 def test_every_configuration_can_be_read() -> None:
