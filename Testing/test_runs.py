@@ -8,6 +8,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -301,11 +302,15 @@ def test_a_run_may_train_on_all_cases_and_its_card_says_that_nothing_was_measure
 ) -> None:
     assert command_line(["phantom", str(tmp_path / "data"), "--count", "2", "--size", "12", "12", "12"]) == 0
     (tmp_path / "data" / "cases.csv").unlink()
-    settings = [f"data={{folder: {tmp_path / 'data'}, validation: 0, train: 2}}", "fit.steps=2"]
+    settings = [f"data={{folder: {tmp_path / 'data'}, validation: 0, train: 2}}", "fit.steps=4"]
     places = ["--run", str(tmp_path / "run"), "--bundle", str(tmp_path / "bundle")]
     monkeypatch.setattr(sys, "argv", ["training", "fit", str(CONFIG), *TINY[1:], *settings, *places])
+    monkeypatch.setattr("ScaleEquivSegLib.progress.SECONDS_TO_LEARN_A_PACE", 0)
     main()
-    assert "bundle: no case was held out to validate on, after" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert re.search(r"step 2 of 4: loss \d\.\d{4}, \d\.\d min left\n", told)
+    assert "bundle: no case was held out to validate on, after" in told
+    assert not (tmp_path / "run" / "examples").exists()
     card = read_bundle(tmp_path / "bundle").card
     assert card["metrics"] == {}
     assert "no case was held out" in card["metrics_command"]

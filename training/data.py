@@ -14,13 +14,14 @@ from .cases import TRAIN, VALIDATION, find_cases, with_splits
 from .checks import check_cases
 from .config import BadConfig, Config, FitConfig, PhantomData
 from .preparation import Example, Task, phantom_examples, read_example
+from .shelf import Shelf
 
 T = TypeVar("T")
 """An example, as the augmenter takes it."""
 
 
-def examples(config: Config, task: Task) -> tuple[list[Example], list[Example]]:
-    """The examples to train on and to validate on."""
+def examples(config: Config, task: Task, shelf: Shelf) -> tuple[list[Example], list[Example]]:
+    """The examples to train on and to validate on. Those of cases are kept on a shelf; phantoms are few and small."""
     data = config.data
     if isinstance(data, PhantomData):
         return (
@@ -37,9 +38,8 @@ def examples(config: Config, task: Task) -> tuple[list[Example], list[Example]]:
         order = np.random.default_rng(config.fit.seed).permutation(len(training))
         training = [training[n] for n in sorted(order[: data.train])]
     validation = [case for case in cases if case.split == VALIDATION]
-    return [read_example(case, data, task) for case in training], [
-        read_example(case, data, task) for case in validation
-    ]
+    found = shelf.examples([*training, *validation], lambda case: read_example(case, data, task))
+    return found[: len(training)], found[len(training) :]
 
 
 class Samples(Dataset[Sample], Generic[T]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -29,7 +31,7 @@ from .picture_metrics import figure_names
 from .picture_samples import PictureAugmenter, PictureTask, picture_examples, picture_loader
 from .picture_task import ClassificationTask
 from .preparation import Task
-from .processes import ending_together, trainer_on
+from .processes import StepsTold, ending_together, trainer_on
 from .run_folder import (
     LAST,
     TwoCheckpoints,
@@ -41,11 +43,14 @@ from .run_folder import (
     recorded_command,
     recorded_config,
 )
+from .shelf import Shelf
 from .task import NetworkTask, SegmentationTask, random_seed
 
 T = TypeVar("T")
 
 STATISTICS_BATCHES = 30
+EXAMPLES = "examples"
+"""The folder of what a run trains on, in its own; gone when the run is done."""
 
 
 def fit(
@@ -64,7 +69,8 @@ def fit(
             if not overwrite:
                 check_is_own(bundle_folder, run_folder)
             claim(run_folder, config, command)
-        run = _Run.of(config)
+        shelf = Shelf(run_folder / EXAMPLES, trainer.global_rank, trainer.world_size)
+        run = _Run.of(config, shelf)
         training = training_loader(run.samples, config, trainer.global_rank, trainer.world_size)
         if begun := newest_checkpoint(run_folder):
             # Lightning tells the epoch only after processes that prepare samples have begun with the first ones.
@@ -72,7 +78,10 @@ def fit(
             if trainer.is_global_zero:
                 print(f"going on from {begun}")
         trainer.fit(run.module, training, run.validation(trainer), ckpt_path=begun)
-        return _export(run, run_folder, bundle_folder)
+        metrics = _export(run, run_folder, bundle_folder)
+        if trainer.is_global_zero:
+            shutil.rmtree(shelf.folder, ignore_errors=True)  # some systems keep what is mapped into memory
+        return metrics
 
 
 def export_run(run_folder: Path, bundle_folder: Path, overwrite: bool = False) -> dict[str, float]:
@@ -80,7 +89,10 @@ def export_run(run_folder: Path, bundle_folder: Path, overwrite: bool = False) -
     config = recorded_config(run_folder)
     if not overwrite:
         check_is_own(bundle_folder, run_folder)
-    return _export(_Run.of(replace(config, compute=ComputeConfig(devices=1))), run_folder, bundle_folder)
+    # Not on the shelf of the run, which may be going on.
+    with tempfile.TemporaryDirectory(dir=run_folder, ignore_cleanup_errors=True) as folder:
+        run = _Run.of(replace(config, compute=ComputeConfig(devices=1)), Shelf(Path(folder)))
+        return _export(run, run_folder, bundle_folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,17 +108,18 @@ class _Run:
     """The names of the bundle's figures, each with the name by which the module logs it."""
 
     @staticmethod
-    def of(config: Config) -> _Run:
+    def of(config: Config, shelf: Shelf) -> _Run:
         L.seed_everything(config.fit.seed, verbose=False)
         card = read_card_text(config.card)
-        make = _classification if kind_of(card) == "classification" else _segmentation
-        return make(config, card)
+        if kind_of(card) == "classification":
+            return _classification(config, card)
+        return _segmentation(config, card, shelf)
 
 
-def _segmentation(config: Config, card: Mapping[str, Any]) -> _Run:
+def _segmentation(config: Config, card: Mapping[str, Any], shelf: Shelf) -> _Run:
     task = Task.from_card(card)
     network = _built(partial(build_network, config.network.name), config, card)
-    training, held_out = examples(config, task)
+    training, held_out = examples(config, task, shelf)
     samples = Samples(training, Augmenter(task, config.fit.crop, config.augmentation), config.fit.seed)
 
     def validation(trainer: L.Trainer) -> DataLoader | None:
@@ -147,6 +160,7 @@ def _trainer(config: Config, folder: Path) -> L.Trainer:
                 folder, Path(LAST).stem, save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
             ),
             LearningRateMonitor("step"),
+            StepsTold(),
         ],
         plugins=[TwoCheckpoints()],
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],

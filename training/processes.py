@@ -13,7 +13,11 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
+from ScaleEquivSegLib.cli.console import say
+from ScaleEquivSegLib.progress import Remaining
+
 from .config import ComputeConfig
+from .progress import left
 
 PATIENCE = timedelta(minutes=30)
 """How long processes wait for each other in training: all do alike much, and one that has failed never comes."""
@@ -32,6 +36,24 @@ def trainer_on(compute: ComputeConfig, patience: timedelta = PATIENCE, **how: An
         enable_progress_bar=sys.stdout.isatty(),
         **how,
     )
+
+
+class StepsTold(L.Callback):
+    """After every epoch, which ends with a checkpoint, a line for a log; a terminal has Lightning's bar."""
+
+    def __init__(self) -> None:
+        self._remaining = Remaining()
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """From here on steps have a pace."""
+        self._remaining.update("training", trainer.global_step / trainer.max_steps)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Which step, the loss of the last one, and how long the rest will take."""
+        step, steps = trainer.global_step, trainer.max_steps
+        seconds = self._remaining.update("training", step / steps)
+        if trainer.is_global_zero and not sys.stdout.isatty():
+            say(f"step {step} of {steps}: loss {trainer.callback_metrics['train_loss']:.4f}{left(seconds)}")
 
 
 @contextmanager
