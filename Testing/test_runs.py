@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from ScaleEquivSegLib.whole_files import UNFINISHED
 from training.__main__ import main
 from training.config import BadConfig, ComputeConfig, FitConfig, load_config
 from training.fit import export_run, fit
-from training.processes import ending_together, trainer_on
+from training.processes import PATIENCE, ending_together, trainer_on
 from training.run_folder import BEFORE, COMMAND, LAST, TwoCheckpoints, claim, newest_checkpoint
 from training.task import schedule
 
@@ -235,12 +236,17 @@ def test_the_learning_rate_can_fall_by_a_factor_each_round_of_the_cases() -> Non
 # Two processes
 
 
-def in_two(*arguments: str) -> list[int | None]:
-    """A command of training in two processes that somebody else starts; returns their exit codes."""
+def of_two() -> dict[str, str]:
+    """What a process is told that somebody else has started as one of two."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    return {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+
+
+def in_two(*arguments: str) -> list[int | None]:
+    """A command of training in two processes that somebody else starts; returns their exit codes."""
+    common = of_two()
     processes = [forked(_command, *arguments, "--devices", "2", LOCAL_RANK=rank, **common) for rank in "01"]
     for process in processes:
         process.join(100)
@@ -284,6 +290,19 @@ def test_a_process_that_stops_for_an_error_ends_those_that_it_started() -> None:
     with pytest.raises(OutputExists), ending_together(trainer):
         raise OutputExists
     assert child.wait(10) == -signal.SIGTERM
+
+
+def _alone() -> None:
+    """The first of two processes, the second of which has failed before it came."""
+    two = ComputeConfig(accelerator="cpu", devices=2)
+    trainer_on(two, timedelta(seconds=1)).strategy.setup_environment()
+
+
+def test_a_process_waits_no_longer_for_others_than_its_patience() -> None:
+    process = forked(_alone, LOCAL_RANK="0", **of_two())
+    process.join(60)
+    assert process.exitcode == 1
+    assert timedelta(hours=1) > PATIENCE
 
 
 def test_a_batch_that_processes_cannot_share_is_refused_before_anything_is_read(

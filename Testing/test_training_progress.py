@@ -35,5 +35,15 @@ def test_what_is_done_at_once_is_not_told(capsys: pytest.CaptureFixture[str]) ->
     assert told(capsys, 0.01) == []
 
 
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+def test_of_several_processes_the_first_alone_tells(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert told(capsys, SECONDS_BETWEEN_LINES) == []
+    monkeypatch.setenv(name, "0")
+    assert told(capsys, SECONDS_BETWEEN_LINES) != []
+
+
 def test_times_are_told_as_people_say_them() -> None:
     assert [duration(seconds) for seconds in (30, 3599, 9000)] == ["0.5 min", "60.0 min", "2.5 h"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -15,7 +16,13 @@ T = TypeVar("T")
 
 
 def followed(entries: Sequence[T], phase: str, clock: Callable[[], float] = time.monotonic) -> Iterator[T]:
-    """The entries one after another, with how many are done and how long the rest will take."""
+    """The entries one after another, with how many are done and how long the rest will take.
+
+    Of several processes the first alone says so.
+    """
+    if not _is_first():
+        yield from entries
+        return
     bar, remaining, told = ProgressBar(), Remaining(clock), clock()
     for number, entry in enumerate(entries):
         bar.update(phase, number / len(entries))
@@ -25,6 +32,12 @@ def followed(entries: Sequence[T], phase: str, clock: Callable[[], float] = time
             say(f"{phase}: {number} of {len(entries)}{left(seconds)}")
         yield entry
     bar.close()
+
+
+def _is_first() -> bool:
+    """By what torchrun, Slurm or Lightning have told this process, long before any trainer is asked."""
+    known = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return next((rank for rank in known if rank), "0") == "0"
 
 
 def left(seconds: float | None) -> str:

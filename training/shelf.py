@@ -31,9 +31,7 @@ class Shelf:
         """
         first = self.rank * len(cases) // self.processes
         order = [*cases[first:], *cases[:first]]
-        of_case = {
-            case.name: self._example(case, read) for case in (order if self.rank else followed(order, "reading"))
-        }
+        of_case = {case.name: self._example(case, read) for case in followed(order, "reading")}
         return [of_case[case.name] for case in cases]
 
     def _example(self, case: LabelledCase, read: Callable[[LabelledCase], Example]) -> Example:
