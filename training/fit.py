@@ -79,6 +79,7 @@ def fit(
                 print(f"going on from {begun}")
         trainer.fit(run.module, training, run.validation(trainer), ckpt_path=begun)
         metrics = _export(run, run_folder, bundle_folder)
+        trainer.strategy.barrier()  # on another machine a process could not read on what is gone
         if trainer.is_global_zero:
             shutil.rmtree(shelf.folder, ignore_errors=True)  # some systems keep what is mapped into memory
         return metrics
