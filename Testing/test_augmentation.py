@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.transforms import GaussianSmooth
 from torch import Tensor
 
-from training.augmentation import Augmenter
-from training.config import Augmentation, BadConfig, FitConfig
+from training import augmentation
+from training.augmentation import Augmenter, magnification
+from training.config import Augmentation, BadConfig, FitConfig, load_config
 from training.data import Numbers, Samples
 from training.export import read_card_text
 from training.preparation import Example, Task
@@ -24,8 +26,8 @@ CROP = (12, 10, 14)
 
 @pytest.fixture(scope="module")
 def sided() -> Task:
-    """A task with a right and a left parotid, labels 3 and 4."""
-    return Task.from_card(read_card_text(CONFIGS / "headneck_ct.card.yaml"))
+    """A task with a right and a left parotid, labels 3 and 4, and voxels that may be turned any way."""
+    return replace(Task.from_card(read_card_text(CONFIGS / "headneck_ct.card.yaml")), spacing=(1.5, 1.5, 1.5))
 
 
 def an_example(*blocks: tuple[int, tuple[slice, slice, slice]], unlabelled: tuple[int, ...] = ()) -> Example:
@@ -82,6 +84,32 @@ def test_labels_move_with_the_image(how: Augmentation, sided: Task) -> None:
     assert np.mean([_agreement(sample) for sample in crops]) > 0.97
 
 
+def lengths(positions: Tensor, task: Task) -> np.ndarray:
+    """How far apart in millimetres neighbours along each axis of a crop lie, from the indices it shows."""
+    places = positions.double().numpy() * np.array(task.spacing).reshape(3, 1, 1, 1)
+    return np.array([np.linalg.norm(np.diff(places, axis=axis).mean((1, 2, 3))) for axis in (1, 2, 3)])
+
+
+def test_a_turn_leaves_anatomy_as_long_as_it_is_whatever_its_voxels_measure(sided: Task) -> None:
+    task = replace(sided, spacing=(4.7, 4.7, 3.0))
+    nowhere = torch.zeros(1, 40, 40, 40, dtype=torch.uint8)
+    along = torch.stack(torch.meshgrid(*3 * [torch.arange(40.0)], indexing="ij"))
+    how = replace(PLAIN, rotation=40.0)
+    inside = 0
+    for number in range(40):
+        random = np.random.default_rng(number)
+        positions = Augmenter(task, (5, 5, 5), how)(Example("case", along, nowhere), random)["image"]
+        if positions.min() > 8 and positions.max() < 31:  # else it may leave the image, and show it mirrored
+            inside += 1
+            np.testing.assert_allclose(lengths(positions, task), task.spacing, rtol=1e-4)
+    assert inside > 2
+
+
+def test_quarter_turns_of_voxels_that_are_no_cubes_are_refused() -> None:
+    with pytest.raises(BadConfig, match=r"augmentation\.quarter_turns .* have 4\.6875 x 4\.6875 x 3\.0 mm"):
+        load_config(CONFIGS / "headneck_ct_unet.yaml", ["augmentation.quarter_turns=true"])
+
+
 def test_a_mirror_makes_of_a_right_structure_a_left_one(sided: Task) -> None:
     example = an_example((3, a_block(1)), (4, a_block(14)), unlabelled=(1,))
     values = set()
@@ -118,6 +146,43 @@ def test_what_is_magnified_has_so_many_more_voxels(sided: Task) -> None:
         assert np.median(found) == pytest.approx(voxels * factor**3, rel=0.35)
 
 
+@pytest.mark.parametrize("factor", [0.3, 0.8])
+def test_a_crop_of_a_blurred_part_is_that_of_the_blurred_image(
+    factor: float, sided: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = torch.rand(2, 50, 24, 41, generator=torch.Generator().manual_seed(0))
+    example = Example("case", image, torch.zeros(1, 50, 24, 41, dtype=torch.uint8))
+    how, crop = replace(PLAIN, scale=(factor, factor), rotation=20.0), (8, 8, 6)
+    cut = samples(how, sided, example, crop, count=30)
+    smooth = GaussianSmooth(0.4 * (factor**-2 - 1) ** 0.5)(image)
+    monkeypatch.setattr("training.augmentation._blurred", lambda image, coarser, places: smooth)
+    for one, whole in zip(cut, samples(how, sided, example, crop, count=30), strict=True):
+        torch.testing.assert_close(one["image"], torch.Tensor(whole["image"]), atol=1e-6, rtol=0)
+
+
+def test_no_more_of_an_image_is_blurred_than_a_crop_shows(sided: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    blurred = []
+    filtered = augmentation._filtered
+    monkeypatch.setattr(augmentation, "_filtered", lambda image, k: blurred.append(image.shape) or filtered(image, k))
+    example = Example("case", torch.zeros(1, 90, 90, 90), torch.zeros(1, 90, 90, 90, dtype=torch.uint8))
+    samples(replace(PLAIN, scale=(0.5, 0.5)), sided, example, (8, 8, 8))
+    # 8 voxels twice as large, and the filter's reach at either end.
+    assert max(max(shape) for shape in blurred) <= 8 * 2 + 2 * 4
+
+
+def test_crops_may_be_magnified_evenly_or_by_octaves_and_only_a_share_of_them() -> None:
+    def factors(**settings: Any) -> np.ndarray:
+        how = Augmentation(scale=(0.5, 2.0), **settings)
+        return np.array([magnification(how, np.random.default_rng(number)) for number in range(2000)])
+
+    assert np.median(factors()) == pytest.approx(1, abs=0.1)
+    assert np.median(factors(scale_drawn="evenly")) == pytest.approx(1.25, abs=0.1)
+    some = factors(scale_drawn="evenly", scaled=2 / 3)
+    assert (some == 1).mean() == pytest.approx(1 / 3, abs=0.05)
+    assert some.min() >= 0.5
+    assert some.max() <= 2
+
+
 def test_every_class_is_cropped_around_and_a_third_of_the_crops_are_anywhere(sided: Task) -> None:
     corner = slice(0, 2), slice(0, 2), slice(0, 2)
     other = slice(18, 20), slice(22, 24), slice(20, 22)
@@ -150,5 +215,3 @@ def test_processes_share_the_numbers_of_an_epoch_between_them() -> None:
     assert list(whole) == list(range(24, 36))
     assert sorted(list(shares[0]) + list(shares[1])) == list(whole)
     assert len(shares[0]) == len(list(shares[0]))
-    with pytest.raises(BadConfig, match="shared"):
-        Numbers(fit, 0, 3)

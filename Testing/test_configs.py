@@ -40,7 +40,7 @@ def without_scales(config: Config) -> Config:
     return replace(config, fit=fit, network=replace(config.network, name="", arguments={}))
 
 
-@pytest.mark.parametrize("task", ["phantom", "phantom4", "hippocampus", "headneck_ct"])
+@pytest.mark.parametrize("task", ["phantom", "phantom4", "hippocampus", "headneck_ct", "brats"])
 def test_the_networks_of_a_task_differ_in_nothing_but_the_network(task: str) -> None:
     names = [f"{task}_{network}" for network in ("unet", "se_unet", "dynamic_se_unet")]
     configs = [load_config(BY_NAME[name]) for name in names if name in BY_NAME]
@@ -59,9 +59,38 @@ def test_brats_is_split_as_published_and_its_whole_tumour_is_every_value_but_0(n
     assert [case.split for case in listed] == ["train"] * 250 + ["test"] * 119
     assert [case.name for case in listed] == [case.name for case in named]
     used = with_splits(listed, config.data.validation)
-    assert Counter(case.split for case in used) == {"train": 225, "val": 25, "test": 119}
+    held_out = 0 if "published" in name else 25
+    counts = {"train": 250 - held_out, "val": held_out, "test": 119}
+    assert Counter(case.split for case in used) == {split: n for split, n in counts.items() if n}
     assert [case.split for case in used[250:]] == ["test"] * 119
 
     values = Volume(np.array([[[0, 1, 2, 3, 4]]]), make_geometry((5, 1, 1), (1, 1, 1), np.eye(3), (0, 0, 0)))
     task = Task.from_card(read_card_text(config.card))
     assert as_classes(values, config.data, task).array.tolist() == [[[0, 1, 1, 1, 1]]]
+
+
+# What the values of a release mean: core, enhancing tumour and background of both, as the README has them.
+RELEASES = {
+    "BraTS 2017 to 2021": ({1: "necrosis", 2: "oedema", 4: "enhancing"}, "[[1,4]]", "[0,2]", "[[4]]", "[0,1,2]"),
+    "BraTS 2023": ({1: "necrosis", 2: "oedema", 3: "enhancing"}, "[[1,3]]", "[0,2]", "[[3]]", "[0,1,2]"),
+    "Decathlon Task01": ({1: "oedema", 2: "necrosis", 3: "enhancing"}, "[[2,3]]", "[0,1]", "[[3]]", "[0,1,2]"),
+}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_readme_says_for_each_release_of_brats_what_its_values_mean(release: str) -> None:
+    meaning, core, beside_core, enhancing, beside_enhancing = RELEASES[release]
+    row = f"| {release} | `data.classes={core} data.background={beside_core}` |"
+    row += f" `data.classes={enhancing} data.background={beside_enhancing}` |"
+    assert row in (CONFIGS.parent / "README.md").read_text(encoding="utf-8")
+    values = Volume(
+        np.array([[[0, *meaning]]]), make_geometry((len(meaning) + 1, 1, 1), (1, 1, 1), np.eye(3), (0, 0, 0))
+    )
+    for part, classes, background in (("core", core, beside_core), ("enhancing", enhancing, beside_enhancing)):
+        overrides = [f"card=brats_{part}.card.yaml", f"data.classes={classes}", f"data.background={background}"]
+        config = load_config(BY_NAME["brats_se_unet"], overrides)
+        assert isinstance(config.data, CaseData)
+        found = as_classes(values, config.data, Task.from_card(read_card_text(config.card))).array.ravel()
+        wanted = {"core": {"necrosis", "enhancing"}, "enhancing": {"enhancing"}}[part]
+        assert [bool(value) for value in found[1:]] == [name in wanted for name in meaning.values()]
+        assert {*config.data.classes[0], *config.data.background} == {0, *meaning}  # another release's are refused

@@ -34,6 +34,7 @@ from training.download import download
 from training.evaluate import Row, evaluate, measured_rows, summary
 from training.export import export_bundle
 from training.preparation import Task
+from training.shelf import Shelf
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 CASES = ["phantom_000000", "phantom_000001"]
@@ -204,7 +205,7 @@ def test_where_data_name_no_split_what_training_held_out_is_measured(tmp_path: P
     trained = bundle(tmp_path / "bundle", data=data)
     labels = Task.from_card(read_bundle(trained).card)
     config = replace(load_config(CONFIGS / "phantom_unet.yaml"), data=data)
-    _, held_out = examples(config, labels)
+    _, held_out = examples(config, labels, Shelf(tmp_path / "shelf"))
     measured = {row.case for row in measured_rows(trained, tmp_path / "data", "val")}
     assert measured == {example.name for example in held_out}
     assert len(measured) == 2

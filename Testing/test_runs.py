@@ -8,6 +8,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from ScaleEquivSegLib.whole_files import UNFINISHED
 from training.__main__ import main
 from training.config import BadConfig, ComputeConfig, FitConfig, load_config
 from training.fit import export_run, fit
-from training.processes import ending_together, trainer_on
+from training.processes import PATIENCE, ending_together, trainer_on
 from training.run_folder import BEFORE, COMMAND, LAST, TwoCheckpoints, claim, newest_checkpoint
 from training.task import schedule
 
@@ -172,7 +174,8 @@ def test_the_folder_of_another_run_is_refused_and_the_setting_named(tmp_path: Pa
 
 
 def test_a_card_with_other_classes_is_another_run_and_one_with_another_description_is_not(tmp_path: Path) -> None:
-    shutil.copy(CONFIG, tmp_path)
+    for path in (CONFIG, CONFIG.with_name("phantom_unet.yaml")):  # which it is based on
+        shutil.copy(path, tmp_path)
     text = (CONFIG.parent / "phantom.card.yaml").read_text(encoding="utf-8")
     card = tmp_path / "phantom.card.yaml"
     card.write_text(text, encoding="utf-8")
@@ -233,12 +236,17 @@ def test_the_learning_rate_can_fall_by_a_factor_each_round_of_the_cases() -> Non
 # Two processes
 
 
-def in_two(*arguments: str) -> list[int | None]:
-    """A command of training in two processes that somebody else starts; returns their exit codes."""
+def of_two() -> dict[str, str]:
+    """What a process is told that somebody else has started as one of two."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    return {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+
+
+def in_two(*arguments: str) -> list[int | None]:
+    """A command of training in two processes that somebody else starts; returns their exit codes."""
+    common = of_two()
     processes = [forked(_command, *arguments, "--devices", "2", LOCAL_RANK=rank, **common) for rank in "01"]
     for process in processes:
         process.join(100)
@@ -284,10 +292,47 @@ def test_a_process_that_stops_for_an_error_ends_those_that_it_started() -> None:
     assert child.wait(10) == -signal.SIGTERM
 
 
-def test_a_batch_that_processes_cannot_share_is_refused_before_they_start(data: str, tmp_path: Path) -> None:
+def _alone() -> None:
+    """The first of two processes, the second of which has failed before it came."""
+    two = ComputeConfig(accelerator="cpu", devices=2)
+    trainer_on(two, timedelta(seconds=1)).strategy.setup_environment()
+
+
+def test_a_process_waits_no_longer_for_others_than_its_patience() -> None:
+    process = forked(_alone, LOCAL_RANK="0", **of_two())
+    process.join(60)
+    assert process.exitcode == 1
+    assert timedelta(hours=1) > PATIENCE
+
+
+def test_a_batch_that_processes_cannot_share_is_refused_before_anything_is_read(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = load_config(CONFIG, [*TINY, data, "fit.batch=3", "compute.accelerator=cpu", "compute.devices=2"])
-    with pytest.raises(BadConfig, match="a batch of 3 cannot be shared by 2 processes"):
+    # Nothing is read, and no run is begun that would keep its batch for ever.
+    monkeypatch.setattr("training.fit.examples", None)
+    with pytest.raises(BadConfig, match=r"of 3 cannot be shared by 2 processes: set fit\.batch to a multiple of 2"):
         fit(config, "the command", tmp_path / "run", tmp_path / "bundle")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_may_train_on_all_cases_and_its_card_says_that_nothing_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line(["phantom", str(tmp_path / "data"), "--count", "2", "--size", "12", "12", "12"]) == 0
+    (tmp_path / "data" / "cases.csv").unlink()
+    settings = [f"data={{folder: {tmp_path / 'data'}, validation: 0, train: 2}}", "fit.steps=4"]
+    places = ["--run", str(tmp_path / "run"), "--bundle", str(tmp_path / "bundle")]
+    monkeypatch.setattr(sys, "argv", ["training", "fit", str(CONFIG), *TINY[1:], *settings, *places])
+    monkeypatch.setattr("ScaleEquivSegLib.progress.SECONDS_TO_LEARN_A_PACE", 0)
+    main()
+    told = capsys.readouterr().out
+    assert re.search(r"step 2 of 4: loss \d\.\d{4}, \d\.\d min left\n", told)
+    assert "bundle: no case was held out to validate on, after" in told
+    assert not (tmp_path / "run" / "examples").exists()
+    card = read_bundle(tmp_path / "bundle").card
+    assert card["metrics"] == {}
+    assert "no case was held out" in card["metrics_command"]
 
 
 def test_two_processes_predict_what_the_command_line_segments_and_leave_the_same_files(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import math
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.card import SEAL, seal_of
 from ScaleEquivSegLib.cli import main as command_line
+from ScaleEquivSegLib.comparison import dice
 from ScaleEquivSegLib.errors import BadBundle
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance
@@ -23,7 +25,7 @@ from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Settings, load_model, segment
 from ScaleEquivSegLib.volume import read_volume, write_volume
 from training.__main__ import main
-from training.config import BadConfig, FitConfig, load_config
+from training.config import BadConfig, FitConfig, load_config, read_settings
 from training.evaluate import evaluate
 from training.export import export_bundle, note_measurements
 from training.fit import fit
@@ -138,6 +140,50 @@ def test_training_sees_every_window_of_the_scale_axis_and_inference_all_of_it() 
     assert network.axis == whole
 
 
+def validated(task: SegmentationTask, *cases: tuple[torch.Tensor, torch.Tensor, list[int]]) -> dict[str, float]:
+    """The figures that a validation on whole images logs."""
+    logged: dict[str, float] = {}
+    task.log = lambda name, value, **how: logged.update({name: float(value)})  # type: ignore[method-assign]
+    task.trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=lambda sums, reduce_op: sums))  # type: ignore[assignment]
+    with torch.inference_mode():
+        for image, label, missing in cases:
+            unlabelled = torch.zeros(1, 3, dtype=torch.bool)
+            unlabelled[0, missing] = True
+            task.validation_step({"image": image[None], "label": label[None, None], "unlabelled": unlabelled}, 0)
+        task.on_validation_epoch_end()
+    return logged
+
+
+@pytest.mark.parametrize("name", ["se_unet", "published_se_unet"])
+def test_validation_sees_whole_images_without_holding_the_maps_of_a_whole_image(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    small = {"channels": (4, 4)} if name == "se_unet" else {}
+    network = build_network(name, {"in_channels": 2, "classes": 3, **small}).eval()
+    image, label = torch.randn(2, 14, 40, 18), torch.randint(3, (14, 40, 18))
+    with torch.inference_mode():
+        at_once = network(image[None]).argmax(1)[0]
+    wanted = [dice((at_once == value).numpy(), (label == value).numpy()) for value in (1, 2)]
+    if name == "se_unet":
+        monkeypatch.setattr(type(network), "forward", None)
+    logged = validated(SegmentationTask(network, FitConfig()), (image, label, []))
+    assert [logged["val_dice_1"], logged["val_dice_2"]] == pytest.approx(wanted, abs=1e-3)
+    assert logged["val_dice"] == pytest.approx(sum(wanted) / 2, abs=1e-3)
+
+
+def test_validation_counts_a_class_that_is_not_there_as_evaluation_does() -> None:
+    task = SegmentationTask(build_network("unet", {"in_channels": 1, "classes": 3, "channels": (2, 2)}), FitConfig())
+    task._found = lambda image: image[0].numpy().astype(int)  # type: ignore[method-assign]
+    label = torch.tensor([0, 1, 1, 0]).reshape(1, 1, 4)
+    right, wrong = label[None].float(), torch.tensor([0.0, 1.0, 1.0, 2.0]).reshape(1, 1, 1, 4)
+    assert validated(task, (right, label, []))["val_dice_2"] == 1
+    assert validated(task, (right, label, []), (wrong, label, []))["val_dice_2"] == 0.5
+    logged = validated(task, (right, label, [2]), (wrong, label, [2]))
+    assert math.isnan(logged["val_dice_2"])
+    assert logged["val_dice"] == logged["val_dice_1"] == 1
+
+
 def test_every_configuration_can_be_read() -> None:
     for path in CONFIGS.glob("*.yaml"):
         if not path.name.endswith(".card.yaml"):
@@ -150,6 +196,52 @@ def test_every_configuration_can_be_read() -> None:
 def test_a_setting_that_does_not_exist_is_refused_by_name(override: str) -> None:
     with pytest.raises(BadConfig, match=override.partition("=")[0]):
         load_config(CONFIGS / "phantom_unet.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("setting", "must"),
+    [
+        ("fit.batch=0", "at least 1"),
+        ("fit.steps=0", "at least 1"),
+        ("fit.checkpoint_every=-1", "at least 1"),
+        ("fit.crop=[32, 0, 32]", "at least 1"),
+        ("fit.scale_window=-1", "at least 0"),
+        ("fit.learning_rate=0", "a number above 0"),
+        ("fit.learning_rate=.nan", "a number above 0"),
+        ("augmentation.scale=[0, 1]", "a number above 0"),
+        ("augmentation.noise=-0.1", "a number from 0"),
+        ("augmentation.scaled=2", "a number from 0 to 1"),
+        ("compute.nodes=0", "at least 1"),
+        ("data={folder: x, validation: 1.5}", "a number from 0 to 1"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_by_name(setting: str, must: str) -> None:
+    key = "data.validation" if setting.startswith("data=") else setting.partition("=")[0]
+    with pytest.raises(BadConfig, match=f"^{key} is .*, and must be {must}$"):
+        load_config(CONFIGS / "phantom_unet.yaml", [setting])
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "0.001", "1E-03"])
+def test_a_number_may_be_written_in_any_usual_way(text: str) -> None:
+    overrides = [f"fit.learning_rate={text}", f"network.arguments.dropout={text}"]
+    config = load_config(CONFIGS / "phantom_unet.yaml", overrides)
+    assert config.fit.learning_rate == config.network.arguments["dropout"] == 0.001
+
+
+def test_a_file_has_the_settings_of_its_base_but_for_its_own(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        "card: a\nnetwork: {name: unet, arguments: {channels: [2], jet: 1}}\nfit: {steps: 3}"
+    )
+    (tmp_path / "mine.yaml").write_text("base: base.yaml\nnetwork: {name: se_unet, arguments: {channels: [4]}}")
+    (tmp_path / "more.yaml").write_text("base: mine.yaml\nfit: {batch: 8}")
+    assert read_settings(tmp_path / "more.yaml", ["fit.seed=2"]) == {
+        "card": "a",
+        "network": {"name": "se_unet", "arguments": {"channels": [4], "jet": 1}},
+        "fit": {"steps": 3, "batch": 8, "seed": 2},
+    }
+    (tmp_path / "mine.yaml").write_text("base: elsewhere.yaml")
+    with pytest.raises(BadConfig, match=r"elsewhere\.yaml cannot be read"):
+        read_settings(tmp_path / "more.yaml")
 
 
 def test_an_override_without_a_value_is_refused() -> None:

@@ -6,13 +6,15 @@ is spread over processes, sees the same samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai import transforms as mt
+from monai.networks.layers.convutils import gaussian_1d
 from torch import Tensor
 
 from .config import Augmentation
@@ -31,16 +33,19 @@ class Augmenter:
     def __init__(self, task: Task, crop: tuple[int, int, int], how: Augmentation) -> None:
         self.crop = crop
         self.how = how
+        spacing = np.array(task.spacing)
+        self.in_voxels = spacing / spacing[:, None]
         self.left_right = next(axis for axis, letter in enumerate(task.orientation) if letter in "RL")
         self.mirrored_classes = torch.tensor(task.mirrored_classes, dtype=torch.uint8)
         self.looks = looks(how)
 
     def __call__(self, example: Example, random: np.random.Generator) -> Sample:
-        factor = float(np.exp(random.uniform(*np.log(self.how.scale))))
+        factor = magnification(self.how, random)
         turn, is_mirrored = self._turn(random)
-        image = _blurred(example.image, 1 / factor) if factor < 1 else example.image
         centre = _centre(example, np.array(self.crop) / factor, random)
-        grid = _positions(image, centre, turn / factor, self.crop)
+        places = _places(centre, turn / factor, self.crop)
+        image = _blurred(example.image, 1 / factor, places) if factor < 1 else example.image
+        grid = _grid(places, image.shape[1:])
         beyond = BEYOND[random.integers(len(BEYOND))]
         image = F.grid_sample(image[None], grid, "bilinear", beyond, align_corners=True)[0]
         label = F.grid_sample(example.label[None].float(), grid, "nearest", beyond, align_corners=True)[0].byte()
@@ -52,7 +57,10 @@ class Augmenter:
         return {"image": plain(self.looks(image)), "label": label, "unlabelled": unlabelled}
 
     def _turn(self, random: np.random.Generator) -> tuple[np.ndarray, bool]:
-        """A random pose, the matrix by which a sample's axes x, y, z lie in the image; whether left is right in it."""
+        """A random pose, the matrix by which a sample's axes x, y, z lie in the image; whether left is right in it.
+
+        It turns what lies there, in millimetres; of voxels of spacing S the matrix is S^-1 R S.
+        """
         turn = _rotation(np.radians(random.uniform(-self.how.rotation, self.how.rotation, 3)))
         if self.how.quarter_turns:
             turn = turn[:, random.permutation(3)]
@@ -60,7 +68,16 @@ class Augmenter:
         flips = np.ones(3)
         flips[axes] = random.choice([-1.0, 1.0], len(axes))
         turn = turn * flips
-        return turn, bool(np.linalg.det(turn) < 0)
+        return turn * self.in_voxels, bool(np.linalg.det(turn) < 0)
+
+
+def magnification(how: Augmentation, random: np.random.Generator) -> float:
+    """The factor by which to magnify a sample."""
+    if how.scaled < 1 and random.random() >= how.scaled:
+        return 1.0
+    if how.scale_drawn == "evenly":
+        return float(random.uniform(*how.scale))
+    return float(np.exp(random.uniform(*np.log(how.scale))))
 
 
 def _centre(example: Example, extent: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -75,11 +92,15 @@ def _centre(example: Example, extent: np.ndarray, random: np.random.Generator) -
     return voxels[random.integers(len(voxels))] + shift
 
 
-def _positions(image: Tensor, centre: np.ndarray, turn: np.ndarray, crop: tuple[int, int, int]) -> Tensor:
-    """Where in the image each voxel of a crop lies, (1, x, y, z, 3), as `grid_sample` counts: -1 ... 1, z first."""
+def _places(centre: np.ndarray, turn: np.ndarray, crop: tuple[int, int, int]) -> np.ndarray:
+    """Where in the image each voxel of a crop lies, (x, y, z, 3), as indices."""
     offsets = np.stack(np.meshgrid(*(np.arange(n) - n // 2 for n in crop), indexing="ij"), -1)
-    last = np.maximum(np.array(image.shape[1:]) - 1, 1)
-    positions = 2 * (offsets @ turn.T + centre) / last - 1
+    return offsets @ turn.T + centre
+
+
+def _grid(places: np.ndarray, shape: Sequence[int]) -> Tensor:
+    """The same, (1, x, y, z, 3), as `grid_sample` counts: -1 ... 1, z first."""
+    positions = 2 * places / np.maximum(np.array(shape) - 1, 1) - 1
     return torch.from_numpy(positions[None, ..., ::-1].astype(np.float32))
 
 
@@ -95,10 +116,35 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
     return total
 
 
-def _blurred(image: Tensor, coarser: float) -> Tensor:
-    """The image with no more detail than voxels larger by a factor can show."""
-    sigma = 0.4 * (coarser**2 - 1) ** 0.5
-    return plain(mt.GaussianSmooth(sigma)(image))
+def _blurred(image: Tensor, coarser: float, places: np.ndarray) -> Tensor:
+    """The image with no more detail than voxels larger by a factor can show; nothing where no place is near."""
+    kernel = gaussian_1d(torch.tensor(0.4 * (coarser**2 - 1) ** 0.5)).tolist()
+    cut = _shown(places, image.shape[1:], margin=len(kernel) // 2)
+    blurred = torch.zeros_like(image)
+    blurred[:, *cut] = _filtered(image[:, *cut], kernel)
+    return blurred
+
+
+def _shown(places: np.ndarray, shape: Sequence[int], margin: int) -> tuple[slice, ...]:
+    """The part of an image that is shown at places, and a margin."""
+    cut = []
+    for axis, size in enumerate(shape):
+        first, last = math.floor(places[..., axis].min()), math.ceil(places[..., axis].max())
+        # What lies beyond the image may be its reflection.
+        first, last = min(first, 2 * (size - 1) - last), max(last, -first)
+        cut.append(slice(max(0, first - margin), last + margin + 1))
+    return tuple(cut)
+
+
+def _filtered(image: Tensor, kernel: Sequence[float]) -> Tensor:
+    """Filtered along x, y and z, with zeros around. A sum of shifted images takes a third of a convolution's time."""
+    for axis in (1, 2, 3):
+        around = [0, 0] * (3 - axis) + 2 * [len(kernel) // 2]
+        padded, size = F.pad(image, around), image.shape[axis]
+        image = torch.zeros_like(image)
+        for shift, weight in enumerate(kernel):
+            image.add_(padded.narrow(axis, shift, size), alpha=weight)
+    return image
 
 
 def plain(image: Tensor) -> Tensor:

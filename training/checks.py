@@ -18,6 +18,7 @@ from ScaleEquivSegLib.volume import Volume, read_volume
 from .cases import TRAIN, BadData, LabelledCase
 from .config import CaseData
 from .preparation import Task, values_of_classes
+from .progress import followed
 from .reading import grid_of
 
 VALUES_SHOWN = 10
@@ -27,7 +28,7 @@ def check_cases(cases: Sequence[LabelledCase], data: CaseData, task: Task, split
     """Refuse cases that cannot be used. With splits, each must have a case, and only their files are looked at."""
     problems = [*_meaning_problems(data, task), *_name_problems(cases), *_split_problems(cases, data, splits)]
     used = [case for case in cases if not splits or case.split in splits]
-    for case in used:
+    for case in followed(used, "checking"):
         problems += [f"case {case.name}: {problem}" for problem in _case_problems(case, data, task)]
     if problems:
         raise BadData(data.folder or Path(), problems)

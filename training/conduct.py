@@ -27,6 +27,7 @@ from .fit import fit
 from .picture_samples import PictureTask
 from .pictures import chosen_pictures
 from .preparation import Task
+from .progress import duration
 from .records import BadRecords, Record, Session, arranged, arranged_answers, read_record, session, write_record
 
 Say = Callable[[str], None]
@@ -259,4 +260,4 @@ def _mean(seconds: Sequence[float | None]) -> float | None:
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "nobody knows how long"
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+    return duration(seconds)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -22,6 +24,22 @@ class BadConfig(SegmentationError):
 
 
 @dataclass(frozen=True)
+class Must:
+    """What a number must be, in words too."""
+
+    be: str
+    holds: Callable[[float], bool]
+
+
+Count = Annotated[int, Must("at least 1", lambda n: n >= 1)]
+Number = Annotated[int, Must("at least 0", lambda n: n >= 0)]
+Amount = Annotated[float, Must("a number from 0", lambda x: 0 <= x < math.inf)]
+Positive = Annotated[float, Must("a number above 0", lambda x: 0 < x < math.inf)]
+Factor = Annotated[float, Must("a number from 1", lambda x: 1 <= x < math.inf)]
+Share = Annotated[float, Must("a number from 0 to 1", lambda x: 0 <= x <= 1)]
+
+
+@dataclass(frozen=True)
 class NetworkConfig:
     """A network by name with the arguments its builder takes."""
 
@@ -33,12 +51,12 @@ class NetworkConfig:
 class PhantomData:
     """Phantoms generated for training and validation; no seed is used twice."""
 
-    train: int = 96
-    validation: int = 8
-    channels: int = 1
-    scale: tuple[float, float] = (0.9, 1.1)
-    first_train_seed: int = 0
-    first_validation_seed: int = 100_000
+    train: Count = 96
+    validation: Number = 8
+    channels: Count = 1
+    scale: tuple[Positive, Positive] = (0.9, 1.1)
+    first_train_seed: Number = 0
+    first_validation_seed: Number = 100_000
 
 
 @dataclass(frozen=True)
@@ -47,13 +65,14 @@ class CaseData:
 
     folder: Path | None = None
     """A folder, or a table of paths. No configuration knows where it is: `data.folder=...` on the command line."""
-    train: int = 0
+    train: Number = 0
     """Train on so many cases, drawn by the seed; 0 for all."""
     splits: Path | None = None
     """A table with the columns `case` and `split`, if the data name no splits or others than wanted. Its path is
     relative to the configuration, as that of the card is."""
-    validation: float = 0.15
-    """The share of the cases for training to validate on instead, where the data name none for that."""
+    validation: Share = 0.15
+    """The share of the cases for training to validate on instead, where the data name none for that; with 0 there may
+    be none, and the bundle then has no figures until `evaluate` notes some."""
     classes: tuple[tuple[int, ...], ...] = ()
     """For each label of the card the values in the files that mean it; the card's own values if none are given."""
     background: tuple[int, ...] = (0,)
@@ -70,47 +89,52 @@ class Augmentation:
 
     mirror: Literal["none", "left_right", "all"] = "all"
     quarter_turns: bool = False
-    rotation: float = 0.0
+    """Only where voxels are as long along each axis: else a crop turned so would hold other anatomy in other detail."""
+    rotation: Amount = 0.0
     """Degrees about each axis, at most."""
-    scale: tuple[float, float] = (1.0, 1.0)
-    """Magnify by a factor from this range, all octaves alike likely."""
-    blur: float = 1.0
+    scale: tuple[Positive, Positive] = (1.0, 1.0)
+    """Magnify by a factor from this range."""
+    scale_drawn: Literal["by_octave", "evenly"] = "by_octave"
+    """Whether all octaves of the range are alike likely, or all its factors."""
+    scaled: Share = 1.0
+    """The share of the crops that are magnified at all."""
+    blur: Factor = 1.0
     """Show some crops as if scanned with voxels up to so many times larger."""
-    intensity: float = 0.1
+    intensity: Amount = 0.1
     """By how much of its range brightness and contrast vary."""
-    noise: float = 0.05
+    noise: Amount = 0.05
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """How long, how fast and on what pieces to train."""
 
-    seed: int = 0
-    steps: int = 600
-    batch: int = 2
-    crop: tuple[int, int, int] = (48, 48, 48)
+    seed: Number = 0
+    steps: Count = 600
+    batch: Count = 2
+    crop: tuple[Count, Count, Count] = (48, 48, 48)
     optimizer: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = 6e-3
-    weight_decay: float = 1e-4
+    learning_rate: Positive = 6e-3
+    weight_decay: Amount = 1e-4
     schedule: Literal["one_cycle", "step"] = "one_cycle"
     """The learning rate rises to what is set here and falls to nothing, or it begins there and falls step by step."""
-    decay: float = 0.95
+    decay: Positive = 0.95
     """With the schedule `step`: the learning rate is multiplied by this ..."""
-    decay_every: int = 250
+    decay_every: Count = 250
     """... after each so many steps, say a round of the training cases."""
-    gradient_clip: float = 1.0
+    gradient_clip: Positive = 1.0
     """A longer gradient is shortened to this length."""
     scale_axis: dict[str, Any] | None = None
     """The scales to train on, where not all of the network's: it may be given more at inference, at no cost here."""
-    scale_window: int = 0
+    scale_window: Number = 0
     """Train on this many neighbouring scales of the axis, a random choice at each step; 0 for all of them."""
-    first_temperature: float = 30.0
+    first_temperature: Positive = 30.0
     """Dynamic layers mix their kernels with a temperature that falls from this to 1 in the first half of the steps."""
-    load_balance: float = 0.01
+    load_balance: Amount = 0.01
     """Weight, in the loss, of how unevenly dynamic layers use their kernels."""
-    checkpoint_every: int = 50
+    checkpoint_every: Count = 50
     """Steps after which a checkpoint is written; a run that was stopped goes on from the last one."""
-    validate_every: int = 500
+    validate_every: Count = 500
 
 
 @dataclass(frozen=True)
@@ -118,11 +142,11 @@ class ComputeConfig:
     """Where and in how many processes to compute. All that a run may go on with other than it began."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: int = 0
+    devices: Number = 0
     """Processes on each machine, each with a GPU of its own; 0 for one per GPU, or a single one without GPUs."""
-    nodes: int = 1
+    nodes: Count = 1
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-    workers: int = 0
+    workers: Number = 0
     """Processes that prepare samples, for each that trains; 0 to prepare them where they are used."""
 
 
@@ -149,12 +173,23 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     card = path.parent / config.card
     if not card.is_file():
         raise BadConfig(f"there is no card {card}")
+    spacing = read_settings(card).get("spacing") or ()
+    if config.augmentation.quarter_turns and len(set(spacing)) > 1:
+        raise BadConfig(
+            f"augmentation.quarter_turns needs voxels that are cubes, and those of {card.name} have "
+            f"{' x '.join(map(str, spacing))} mm; set it to false, augmentation.rotation turns any voxels"
+        )
     return replace(config, card=card, data=data)
 
 
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What a YAML file and overrides say, without what they leave to the defaults."""
+    """What a YAML file and overrides say, without what they leave to the defaults.
+
+    A file with `base: OTHER.yaml` has the settings of that file beside it, but for those that it has itself.
+    """
     values = read_yaml(path)
+    if base := values.pop("base", None):
+        values = _changed(read_settings(path.parent / str(base)), values)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -169,6 +204,15 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return values
 
 
+def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings with some of them changed."""
+    changed = {**values, **changes}
+    for key in set(values) & set(changes):
+        if isinstance(values[key], dict) and isinstance(changes[key], dict):
+            changed[key] = _changed(values[key], changes[key])
+    return changed
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The settings in a file of YAML."""
     try:
@@ -180,9 +224,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as everywhere else."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def _parsed(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise BadConfig(f"{where} is no YAML: {' '.join(str(error).split())}") from error
 
@@ -203,6 +256,12 @@ def labelling(values: Mapping[str, Any]) -> CaseData:
 
 def _value(kind: Any, value: Any, where: str) -> Any:
     """A value of YAML as the type that a field is declared with."""
+    if get_origin(kind) is Annotated:
+        kind, must = get_args(kind)
+        value = _value(kind, value, where)
+        if not must.holds(value):
+            raise BadConfig(f"{where} is {value!r}, and must be {must.be}")
+        return value
     if isinstance(kind, UnionType):
         return _one_of(get_args(kind), value, where)
     if is_dataclass(kind):
@@ -215,11 +274,14 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return value
     if get_origin(kind) is tuple:
         return _tuple(get_args(kind), value, where)
-    if kind is float and isinstance(value, int):
+    return _plain(get_origin(kind) or kind, value, where)
+
+
+def _plain(kind: Any, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    plain = get_origin(kind) or kind
-    if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-        raise BadConfig(f"{where} is {value!r}, and must be of type {plain.__name__}")
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise BadConfig(f"{where} is {value!r}, and must be of type {kind.__name__}")
     return value
 
 
@@ -254,7 +316,7 @@ def _dataclass(kind: Any, values: Any, where: str) -> Any:
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if missing := [key for key in needed if key not in values]:
         raise BadConfig(f"missing setting(s) {', '.join(inner + key for key in missing)}")
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     typed_values = {key: _value(hints[key], value, inner + key) for key, value in values.items()}
     try:
         return kind(**typed_values)

@@ -14,13 +14,14 @@ from .cases import TRAIN, VALIDATION, find_cases, with_splits
 from .checks import check_cases
 from .config import BadConfig, Config, FitConfig, PhantomData
 from .preparation import Example, Task, phantom_examples, read_example
+from .shelf import Shelf
 
 T = TypeVar("T")
 """An example, as the augmenter takes it."""
 
 
-def examples(config: Config, task: Task) -> tuple[list[Example], list[Example]]:
-    """The examples to train on and to validate on."""
+def examples(config: Config, task: Task, shelf: Shelf) -> tuple[list[Example], list[Example]]:
+    """The examples to train on and to validate on. Those of cases are kept on a shelf; phantoms are few and small."""
     data = config.data
     if isinstance(data, PhantomData):
         return (
@@ -30,15 +31,15 @@ def examples(config: Config, task: Task) -> tuple[list[Example], list[Example]]:
     if data.folder is None:
         raise BadConfig("name the folder of the cases: data.folder=FOLDER")
     cases = with_splits(find_cases(data.folder, task.inputs, data.splits), data.validation)
-    check_cases(cases, data, task, (TRAIN, VALIDATION))
+    validates = data.validation or any(case.split == VALIDATION for case in cases)
+    check_cases(cases, data, task, (TRAIN, VALIDATION) if validates else (TRAIN,))
     training = [case for case in cases if case.split == TRAIN]
     if data.train:
         order = np.random.default_rng(config.fit.seed).permutation(len(training))
         training = [training[n] for n in sorted(order[: data.train])]
     validation = [case for case in cases if case.split == VALIDATION]
-    return [read_example(case, data, task) for case in training], [
-        read_example(case, data, task) for case in validation
-    ]
+    found = shelf.examples([*training, *validation], lambda case: read_example(case, data, task))
+    return found[: len(training)], found[len(training) :]
 
 
 class Samples(Dataset[Sample], Generic[T]):
@@ -55,6 +56,15 @@ class Samples(Dataset[Sample], Generic[T]):
         return self.augmenter(self.examples[order[place]], np.random.default_rng((self.seed, 1, number)))
 
 
+def check_shared(fit: FitConfig, processes: int) -> None:
+    """Refuse a batch of which processes cannot have equal shares."""
+    if fit.batch % processes:
+        raise BadConfig(
+            f"a batch of {fit.batch} cannot be shared by {processes} processes: set fit.batch to a multiple of "
+            f"{processes}, or compute.devices so that fewer processes share it (compute.devices=1 for a single one)"
+        )
+
+
 class Numbers(Sampler[int]):
     """The numbers of the samples of an epoch, and of them those of one process of several.
 
@@ -63,8 +73,6 @@ class Numbers(Sampler[int]):
     """
 
     def __init__(self, fit: FitConfig, rank: int = 0, processes: int = 1) -> None:
-        if fit.batch % processes:
-            raise BadConfig(f"a batch of {fit.batch} cannot be shared by {processes} processes")
         self.fit = fit
         self.rank = rank
         self.processes = processes

@@ -24,6 +24,7 @@ from .cases import BadData, LabelledCase, find_cases, with_splits
 from .checks import check_cases
 from .config import CaseData, labelling
 from .preparation import Task, as_classes, in_native_voxels, unlabelled_classes
+from .progress import followed
 from .reading import read_channels
 
 
@@ -81,7 +82,8 @@ def measured_rows(
             raise BadRequest(f"{bundle.name} has no scale axis that could be exchanged")
         model.network.axis = scale_axis
     meant = replace(labelling(bundle.card["training"].get("data", {})), folder=data, **(settings or {}))
-    return [row for case in chosen_cases(bundle, meant, data, split) for row in _measured(model, case, meant, scales)]
+    cases = followed(chosen_cases(bundle, meant, data, split), "measuring")
+    return [row for case in cases for row in _measured(model, case, meant, scales)]
 
 
 def chosen_cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None) -> list[LabelledCase]:

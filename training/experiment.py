@@ -16,7 +16,7 @@ from typing import Any
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 
 from .cases import VALIDATION
-from .config import BadConfig, CaseData, Config, load_config, read_yaml, typed
+from .config import BadConfig, CaseData, Config, load_config, read_settings, read_yaml, typed
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
 
@@ -114,8 +114,8 @@ class Run:
     def training(self) -> str:
         """A name that two runs share if their trainings are the same."""
         config = self._config()
-        card = config.card.read_text(encoding="utf-8")
-        digest = hashlib.sha256((json.dumps(self.settings(), sort_keys=True) + card).encode()).hexdigest()
+        asked = json.dumps([self.settings(), read_settings(config.card)], sort_keys=True)
+        digest = hashlib.sha256(asked.encode()).hexdigest()
         return f"{config.network.name}_{self._part}_{digest[:10]}"
 
 

@@ -23,7 +23,9 @@ from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
 from .benchmarks.memory import in_own_process
 from .benchmarks.volumes import SMALL, measure
-from .config import CaseData, Config, PhantomData, read_yaml
+from .config import CaseData, Config, PhantomData, read_settings
+
+UNMEASURED = "none yet: no case was held out to validate on; `python -m training evaluate --note` measures others"
 
 
 def _described(data: PhantomData | CaseData) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def _described(data: PhantomData | CaseData) -> dict[str, Any]:
 
 def read_card_text(path: Path) -> dict[str, Any]:
     """The part of a card that people write: names, inputs, labels, uses and limits."""
-    return read_yaml(path)
+    return read_settings(path)
 
 
 def network_arguments(config: Config, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def export_bundle(network: nn.Module, config: Config, command: str, metrics: Map
             "torch": torch.__version__,
         },
         "metrics": _finite(metrics),
+        **({} if metrics else {"metrics_command": UNMEASURED}),
         "weights": {"sha256": hashlib.sha256(weights).hexdigest()},
     }
     _write_sealed(card, folder)

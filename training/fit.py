@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -23,13 +25,13 @@ from ScaleEquivSegLib.networks.unet import restate_statistics
 
 from .augmentation import Augmenter
 from .config import BadConfig, ComputeConfig, Config
-from .data import Samples, examples, training_loader, validation_loader
+from .data import Samples, check_shared, examples, training_loader, validation_loader
 from .export import export_bundle, network_arguments, read_card_text, weights_of
 from .picture_metrics import figure_names
 from .picture_samples import PictureAugmenter, PictureTask, picture_examples, picture_loader
 from .picture_task import ClassificationTask
 from .preparation import Task
-from .processes import ending_together, trainer_on
+from .processes import StepsTold, ending_together, trainer_on
 from .run_folder import (
     LAST,
     TwoCheckpoints,
@@ -41,11 +43,14 @@ from .run_folder import (
     recorded_command,
     recorded_config,
 )
+from .shelf import Shelf
 from .task import NetworkTask, SegmentationTask, random_seed
 
 T = TypeVar("T")
 
 STATISTICS_BATCHES = 30
+EXAMPLES = "examples"
+"""The folder of what a run trains on, in its own; gone when the run is done."""
 
 
 def fit(
@@ -57,13 +62,15 @@ def fit(
     never been interrupted. A bundle that another run has made is not replaced unless that is asked for.
     """
     trainer = _trainer(config, run_folder)
+    check_shared(config.fit, trainer.world_size)
     # The first process sees to the folders for all.
     with alone_in(run_folder) if trainer.is_global_zero else nullcontext(), ending_together(trainer):
         if trainer.is_global_zero:
             if not overwrite:
                 check_is_own(bundle_folder, run_folder)
             claim(run_folder, config, command)
-        run = _Run.of(config)
+        shelf = Shelf(run_folder / EXAMPLES, trainer.global_rank, trainer.world_size)
+        run = _Run.of(config, shelf)
         training = training_loader(run.samples, config, trainer.global_rank, trainer.world_size)
         if begun := newest_checkpoint(run_folder):
             # Lightning tells the epoch only after processes that prepare samples have begun with the first ones.
@@ -71,7 +78,11 @@ def fit(
             if trainer.is_global_zero:
                 print(f"going on from {begun}")
         trainer.fit(run.module, training, run.validation(trainer), ckpt_path=begun)
-        return _export(run, run_folder, bundle_folder)
+        metrics = _export(run, run_folder, bundle_folder)
+        trainer.strategy.barrier()  # on another machine a process could not read on what is gone
+        if trainer.is_global_zero:
+            shutil.rmtree(shelf.folder, ignore_errors=True)  # some systems keep what is mapped into memory
+        return metrics
 
 
 def export_run(run_folder: Path, bundle_folder: Path, overwrite: bool = False) -> dict[str, float]:
@@ -79,7 +90,10 @@ def export_run(run_folder: Path, bundle_folder: Path, overwrite: bool = False) -
     config = recorded_config(run_folder)
     if not overwrite:
         check_is_own(bundle_folder, run_folder)
-    return _export(_Run.of(replace(config, compute=ComputeConfig(devices=1))), run_folder, bundle_folder)
+    # Not on the shelf of the run, which may be going on.
+    with tempfile.TemporaryDirectory(dir=run_folder, ignore_cleanup_errors=True) as folder:
+        run = _Run.of(replace(config, compute=ComputeConfig(devices=1)), Shelf(Path(folder)))
+        return _export(run, run_folder, bundle_folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,25 +103,29 @@ class _Run:
     config: Config
     module: NetworkTask
     samples: Samples
-    validation: Callable[[L.Trainer], DataLoader]
+    validation: Callable[[L.Trainer], DataLoader | None]
+    """None if no case was held out."""
     metrics: Mapping[str, str]
     """The names of the bundle's figures, each with the name by which the module logs it."""
 
     @staticmethod
-    def of(config: Config) -> _Run:
+    def of(config: Config, shelf: Shelf) -> _Run:
         L.seed_everything(config.fit.seed, verbose=False)
         card = read_card_text(config.card)
-        make = _classification if kind_of(card) == "classification" else _segmentation
-        return make(config, card)
+        if kind_of(card) == "classification":
+            return _classification(config, card)
+        return _segmentation(config, card, shelf)
 
 
-def _segmentation(config: Config, card: Mapping[str, Any]) -> _Run:
+def _segmentation(config: Config, card: Mapping[str, Any], shelf: Shelf) -> _Run:
     task = Task.from_card(card)
     network = _built(partial(build_network, config.network.name), config, card)
-    training, held_out = examples(config, task)
+    training, held_out = examples(config, task, shelf)
     samples = Samples(training, Augmenter(task, config.fit.crop, config.augmentation), config.fit.seed)
 
-    def validation(trainer: L.Trainer) -> DataLoader:
+    def validation(trainer: L.Trainer) -> DataLoader | None:
+        if not held_out:
+            return None
         return validation_loader(held_out, len(task.labels) + 1, trainer.global_rank, trainer.world_size)
 
     per_class = {f"dice.{label.name}": f"val_dice_{label.value}" for label in task.labels}
@@ -143,6 +161,7 @@ def _trainer(config: Config, folder: Path) -> L.Trainer:
                 folder, Path(LAST).stem, save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
             ),
             LearningRateMonitor("step"),
+            StepsTold(),
         ],
         plugins=[TwoCheckpoints()],
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
@@ -162,8 +181,7 @@ def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float
     run.module.load_state_dict(state["state_dict"])
     trainer = trainer_on(replace(run.config.compute, precision="32-true"), logger=False, enable_checkpointing=False)
     _restate(run, trainer.strategy.root_device)
-    (measured,) = trainer.validate(run.module, run.validation(trainer), verbose=False)
-    metrics = {name: round(measured[logged], 4) for name, logged in run.metrics.items()}
+    metrics = _validated(run, trainer)
     if trainer.is_global_zero:
         command = recorded_command(run_folder)
         if state["global_step"] < run.config.fit.steps:
@@ -171,6 +189,15 @@ def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float
         note_as_own(weights_of(run.module.network), run_folder)
         export_bundle(run.module.network, run.config, command, metrics, bundle_folder)
     return metrics
+
+
+def _validated(run: _Run, trainer: L.Trainer) -> dict[str, float]:
+    """The figures of the cases that were held out; none if none was."""
+    loader = run.validation(trainer)
+    if loader is None:
+        return {}
+    (measured,) = trainer.validate(run.module, loader, verbose=False)
+    return {name: round(measured[logged], 4) for name, logged in run.metrics.items()}
 
 
 def _restate(run: _Run, device: torch.device) -> None:

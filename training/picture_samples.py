@@ -18,7 +18,7 @@ from ScaleEquivSegLib.classification import working_picture
 from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.inputs import checked_image
 
-from .augmentation import Sample, looks, plain
+from .augmentation import Sample, looks, magnification, plain
 from .cases import BadData
 from .config import Augmentation, BadConfig, CaseData, Config
 from .pictures import LabelledPicture, chosen_pictures
@@ -96,7 +96,7 @@ class PictureAugmenter:
         # `affine_grid` counts the axes backwards: i, which is left and right, comes second.
         flips = {"none": (1, 1), "left_right": (1, 2), "all": (2, 2)}[self.how.mirror]
         signs = [random.choice([1.0, -1.0][:choices]) for choices in flips]
-        return turn * signs / np.exp(random.uniform(*np.log(self.how.scale)))
+        return turn * signs / magnification(self.how, random)
 
 
 def picture_loader(of: Sequence[PictureExample]) -> DataLoader[Sample]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import lightning as L
 from torch.utils.data import DataLoader
@@ -17,13 +18,16 @@ from ScaleEquivSegLib.segmentation import Model, Settings, load_model
 from .config import ComputeConfig
 from .processes import ending_together, trainer_on
 
+PATIENCE = timedelta(days=1)
+"""How long a process that is done waits for the others: one may have the largest cases."""
+
 
 def predict(options: argparse.Namespace, compute: ComputeConfig) -> None:
     """Segment what is unfinished of a list of cases; the options are those of `segment --cases`.
 
     The first process keeps the folder to itself, finds what is finished in it, and writes the tables.
     """
-    trainer = trainer_on(compute, logger=False, enable_checkpointing=False)
+    trainer = trainer_on(compute, PATIENCE, logger=False, enable_checkpointing=False)
     settings = Settings(device=str(trainer.strategy.root_device))
 
     def lead(

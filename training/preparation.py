@@ -61,9 +61,9 @@ class Example:
 
     @cached_property
     def voxels(self) -> dict[int, np.ndarray]:
-        """Of each class but the background that is there the indices (voxel, 3)."""
+        """Of each class but the background that is there the indices (voxel, 3), small: there are many of them."""
         label = self.label[0].numpy()
-        return {value: np.argwhere(label == value) for value in np.unique(label).tolist() if value}
+        return {value: np.argwhere(label == value).astype(np.int16) for value in np.unique(label).tolist() if value}
 
 
 def prepare(

@@ -13,25 +13,47 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
+from ScaleEquivSegLib.cli.console import say
+from ScaleEquivSegLib.progress import Remaining
+
 from .config import ComputeConfig
+from .progress import left
 
-PATIENCE = timedelta(days=1)
-"""How long processes wait for each other: one may have the largest cases."""
+PATIENCE = timedelta(minutes=30)
+"""How long processes wait for each other in training: all do alike much, and one that has failed never comes."""
 
 
-def trainer_on(compute: ComputeConfig, **how: Any) -> L.Trainer:
+def trainer_on(compute: ComputeConfig, patience: timedelta = PATIENCE, **how: Any) -> L.Trainer:
     """A trainer; which of the processes this is, it knows already."""
     return L.Trainer(
         accelerator=compute.accelerator,
         devices=compute.devices or "auto",
         num_nodes=compute.nodes,
         precision=compute.precision,
-        strategy=DDPStrategy(timeout=PATIENCE) if _are_several(compute) else "auto",
+        strategy=DDPStrategy(timeout=patience) if _are_several(compute) else "auto",
         use_distributed_sampler=False,
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),
         **how,
     )
+
+
+class StepsTold(L.Callback):
+    """After every epoch, which ends with a checkpoint, a line for a log; a terminal has Lightning's bar."""
+
+    def __init__(self) -> None:
+        self._remaining = Remaining()
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """From here on steps have a pace."""
+        self._remaining.update("training", trainer.global_step / trainer.max_steps)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Which step, the loss of the last one, and how long the rest will take."""
+        step, steps = trainer.global_step, trainer.max_steps
+        seconds = self._remaining.update("training", step / steps)
+        if trainer.is_global_zero and not sys.stdout.isatty():
+            say(f"step {step} of {steps}: loss {trainer.callback_metrics['train_loss']:.4f}{left(seconds)}")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from .cases import LabelledCase
 from .config import CaseData, labelling
 from .evaluate import chosen_cases
 from .preparation import Task, as_classes, labels_on
+from .progress import followed
 from .reading import read_channels
 
 
@@ -150,7 +151,7 @@ def robustness(bundle_folder: Path, data: Path, split: str | None) -> dict[str, 
     scans = [_upright(case, meant, bundle) for case in chosen_cases(bundle, meant, data, split)]
     figures = {"cases": float(len(scans))}
     for name, change in CHANGES.items():
-        found = [_mean_dice(change(scan, bundle), model) for scan in scans]
+        found = [_mean_dice(change(scan, bundle), model) for scan in followed(scans, name)]
         figures |= {f"dice.{name}": float(np.nanmean(found)), f"dice.{name}.worst_case": float(np.nanmin(found))}
     return figures
 

@@ -42,7 +42,7 @@ def claim(folder: Path, config: Config, command: str) -> None:
         return
     if any((folder / name).exists() for name in (LAST, BEFORE)):
         raise OutputExists(f"{folder} has checkpoints of a run without {CONFIG}; give another folder with --run.")
-    write_text(config.card.read_text(encoding="utf-8"), folder / CARD)
+    write_text(yaml.safe_dump(read_card_text(config.card), sort_keys=False), folder / CARD)
     write_text(command, folder / COMMAND)
     # The settings come last: where they are, the rest is too.
     write_text(yaml.safe_dump(_plain(replace(config, card=Path(CARD))), sort_keys=False), folder / CONFIG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,13 +11,14 @@ import lightning as L
 import numpy as np
 import torch
 from monai.losses import DiceCELoss
-from monai.metrics import compute_dice
-from monai.networks.utils import one_hot
 from torch import Tensor, nn
 
+from ScaleEquivSegLib.comparison import dice
+from ScaleEquivSegLib.inference import WorkingImage, score_planes
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance, set_temperature
 from ScaleEquivSegLib.networks import SegmentationNetwork, UNet
+from ScaleEquivSegLib.segmentation import PLANES_AT_ONCE
 
 from .config import FitConfig
 
@@ -90,10 +92,12 @@ class NetworkTask(L.LightningModule):
 class SegmentationTask(NetworkTask):
     """Trains a U-Net on labelled crops and measures mean Dice over the classes on whole volumes."""
 
+    network: SegmentationNetwork
+
     def __init__(self, network: SegmentationNetwork, fit: FitConfig) -> None:
         super().__init__(network, fit)
         self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
-        self.cases: list[Tensor] = []
+        self.cases: list[list[float]] = []
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         with self._random_window():
@@ -123,21 +127,33 @@ class SegmentationTask(NetworkTask):
         return maps
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        scores = without_unlabelled(self.network(batch["image"]), batch["unlabelled"])
-        classes = scores.shape[1]
-        predicted, wanted = one_hot(scores.argmax(1, keepdim=True), classes), one_hot(batch["label"], classes)
-        # (class,), NaN for a class that is not there
-        self.cases.append(compute_dice(predicted, wanted, include_background=False)[0])
+        """As `evaluate` does: NaN for a class that nobody looked for; one that is not there is not to be found."""
+        found, wanted = self._found(batch["image"][0].cpu()), batch["label"][0, 0].cpu().numpy()
+        unlabelled = batch["unlabelled"][0].tolist()
+        self.cases.append(
+            [
+                math.nan if unlabelled[value] else dice(found == value, wanted == value)
+                for value in range(1, len(unlabelled))
+            ]
+        )
+
+    def _found(self, image: Tensor) -> np.ndarray:
+        """The best class of each voxel (x, y, z), plane by plane as the engine does it: an image may be large."""
+        channels = [channel.numpy().T for channel in image]
+        planes = score_planes(self.network, WorkingImage(channels, [np.asarray] * len(channels)), self.device)
+        read, starts = planes.reader(), range(0, planes.count, PLANES_AT_ONCE)
+        found = [read(start, min(start + PLANES_AT_ONCE, planes.count)).argmax(0).byte() for start in starts]
+        return torch.cat(found, planes.axis).cpu().numpy()
 
     def on_validation_epoch_end(self) -> None:
-        dice = torch.stack(self.cases)
+        cases = torch.tensor(self.cases, device=self.device)
         self.cases.clear()
-        sums = torch.stack([dice.nansum(0), dice.isfinite().sum(0)])
+        sums = torch.stack([cases.nansum(0), cases.isfinite().sum(0)])
         total = self.trainer.strategy.reduce(sums, reduce_op="sum")
         assert isinstance(total, Tensor)
         per_class = total[0] / total[1]
-        for value, dice in enumerate(per_class.tolist(), start=1):
-            self.log(f"val_dice_{value}", dice)
+        for value, mean in enumerate(per_class.tolist(), start=1):
+            self.log(f"val_dice_{value}", mean)
         self.log("val_dice", per_class.nanmean(), prog_bar=True)
 
 

@@ -95,10 +95,12 @@ def _tell(metrics: Mapping[str, float], bundle: Path, started: float) -> None:
     """Say, once for all processes, what came of a run."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    rank_zero_only(print_figures)(metrics)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    name, value = next(iter(metrics.items()))
-    rank_zero_only(print)(f"{bundle}: validation {name} {value:.4f}, after {minutes} min {seconds} s")
+    shown = "no case was held out to validate on"
+    for name, value in [*metrics.items()][:1]:
+        rank_zero_only(print_figures)(metrics)
+        shown = f"validation {name} {value:.4f}"
+    rank_zero_only(print)(f"{bundle}: {shown}, after {minutes} min {seconds} s")
 
 
 def _download(options: argparse.Namespace) -> None:

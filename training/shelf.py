@@ -1,0 +1,52 @@
+"""The examples of a run as files, which its processes map into memory together: it holds what crops are cut from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ScaleEquivSegLib.whole_files import in_one_piece
+
+from .cases import LabelledCase
+from .preparation import Example
+from .progress import followed
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A folder of examples, and which of several processes this is."""
+
+    folder: Path
+    rank: int = 0
+    processes: int = 1
+
+    def examples(self, cases: Sequence[LabelledCase], read: Callable[[LabelledCase], Example]) -> list[Example]:
+        """An example of each case; what another process has put there is not read again.
+
+        Each process begins elsewhere in the list, so that they share the work without waiting for each other.
+        """
+        first = self.rank * len(cases) // self.processes
+        order = [*cases[first:], *cases[:first]]
+        of_case = {case.name: self._example(case, read) for case in followed(order, "reading")}
+        return [of_case[case.name] for case in cases]
+
+    def _example(self, case: LabelledCase, read: Callable[[LabelledCase], Example]) -> Example:
+        path = self.folder / f"{_key(case)}.pt"
+        if not path.exists():
+            example = read(case)
+            content = {"image": example.image, "label": example.label, "unlabelled": example.unlabelled}
+            with in_one_piece(path) as unfinished:
+                torch.save(content, unfinished)
+        return Example(case.name, **torch.load(path, mmap=True, weights_only=True))
+
+
+def _key(case: LabelledCase) -> str:
+    """Another one if the case's files are others, or have changed."""
+    files = [
+        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in (*case.images, case.labels)
+    ]
+    return hashlib.sha256(repr((case.name, files)).encode(errors="backslashreplace")).hexdigest()[:16]
