@@ -14,6 +14,7 @@ from monai.metrics import compute_dice
 from monai.networks.utils import one_hot
 from torch import Tensor, nn
 
+from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance, set_temperature
 from ScaleEquivSegLib.networks import SegmentationNetwork, UNet
@@ -73,6 +74,11 @@ class NetworkTask(L.LightningModule):
 
     def with_load_balance(self, loss: Tensor) -> Tensor:
         """What a step is to lower: the loss, noted, and how unevenly dynamic layers use their kernels."""
+        if not loss.isfinite():  # from here on no weight would be a number
+            raise SegmentationError(
+                f"The loss is {loss.item()} at step {self.global_step}, and cannot be trained on; set a lower "
+                "fit.learning_rate, or compute.precision=32-true if it is another."
+            )
         self.log("train_loss", loss, prog_bar=True, sync_dist=True)
         if not dynamic_layers(self.network):
             return loss
