@@ -13,10 +13,11 @@ import pytest
 from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
 from ScaleEquivSegLib.volume import Volume, make_geometry
-from training.cases import LabelledCase, as_listed, with_splits
+from training.cases import LabelledCase, as_listed
 from training.config import CaseData, Config, load_config
 from training.export import export_bundle, network_arguments, read_card_text
 from training.preparation import Task, as_classes
+from training.splits import with_splits
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 BY_NAME = {p.stem: p for p in sorted(CONFIGS.glob("*.yaml")) if not p.name.endswith(".card.yaml")}
@@ -59,7 +60,7 @@ def test_brats_is_split_as_published_and_its_whole_tumour_is_every_value_but_0(n
     assert [case.split for case in listed] == ["train"] * 250 + ["test"] * 119
     assert [case.name for case in listed] == [case.name for case in named]
     used = with_splits(listed, config.data.validation)
-    assert Counter(case.split for case in used) == {"train": 225, "val": 25, "test": 119}
+    assert Counter(case.split for case in used) == {"train": 230, "val": 20, "test": 119}
     assert [case.split for case in used[250:]] == ["test"] * 119
 
     values = Volume(np.array([[[0, 1, 2, 3, 4]]]), make_geometry((5, 1, 1), (1, 1, 1), np.eye(3), (0, 0, 0)))

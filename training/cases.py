@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from ScaleEquivSegLib.bundles import Channel
 from ScaleEquivSegLib.cases import IMAGE_ENDINGS, Case, by_name, read_cases, stem
 from ScaleEquivSegLib.errors import BadCaseList
@@ -37,6 +35,10 @@ class LabelledCase:
     frames: tuple[int, ...] = ()
     """Where the images are 4D files: the frame that each channel is."""
 
+    @property
+    def unit(self) -> str:
+        return self.name
+
 
 class BadData(BadCaseList):
     """Labelled cases that cannot be used; the message lists every reason."""
@@ -57,19 +59,6 @@ def find_cases(source: Path, channels: Sequence[Channel], listed: Path | None = 
         return cases if listed is None else as_listed(cases, listed, source)
     except OSError as error:
         raise BadData(source, [f"{error.filename} cannot be read: {error.strerror}."]) from error
-
-
-def with_splits(cases: Sequence[LabelledCase], share: float) -> list[LabelledCase]:
-    """The cases with one to validate on among them: if the data name none, a share of those for training, drawn once
-    and for all. Cases of data that name no split at all are for training."""
-    if not any(case.split for case in cases):
-        cases = [replace(case, split=TRAIN) for case in cases]
-    if any(case.split == VALIDATION for case in cases):
-        return list(cases)
-    training = [n for n, case in enumerate(cases) if case.split == TRAIN]
-    drawn = np.random.default_rng(0).permutation(len(training))[: round(share * len(training))]
-    held_out = {training[n] for n in drawn}
-    return [replace(case, split=VALIDATION) if n in held_out else case for n, case in enumerate(cases)]
 
 
 # Layouts

@@ -10,10 +10,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .augmentation import Sample
-from .cases import TRAIN, VALIDATION, find_cases, with_splits
+from .cases import TRAIN, VALIDATION, find_cases
 from .checks import check_cases
 from .config import BadConfig, Config, FitConfig, PhantomData
 from .preparation import Example, Task, phantom_examples, read_example
+from .splits import for_training, with_splits
 
 T = TypeVar("T")
 """An example, as the augmenter takes it."""
@@ -31,10 +32,7 @@ def examples(config: Config, task: Task) -> tuple[list[Example], list[Example]]:
         raise BadConfig("name the folder of the cases: data.folder=FOLDER")
     cases = with_splits(find_cases(data.folder, task.inputs, data.splits), data.validation)
     check_cases(cases, data, task, (TRAIN, VALIDATION))
-    training = [case for case in cases if case.split == TRAIN]
-    if data.train:
-        order = np.random.default_rng(config.fit.seed).permutation(len(training))
-        training = [training[n] for n in sorted(order[: data.train])]
+    training = for_training(cases, data.train, config.fit.seed)
     validation = [case for case in cases if case.split == VALIDATION]
     return [read_example(case, data, task) for case in training], [
         read_example(case, data, task) for case in validation

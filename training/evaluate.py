@@ -20,11 +20,12 @@ from ScaleEquivSegLib.segmentation import Model, load_model, segment
 from ScaleEquivSegLib.volume import Volume, read_volume, resample
 from ScaleEquivSegLib.whole_files import write_csv
 
-from .cases import BadData, LabelledCase, find_cases, with_splits
+from .cases import LabelledCase, find_cases
 from .checks import check_cases
 from .config import CaseData, labelling
 from .preparation import Task, as_classes, in_native_voxels, unlabelled_classes
 from .reading import read_channels
+from .splits import of_split, with_splits
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,7 @@ def measured_rows(
 def chosen_cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None) -> list[LabelledCase]:
     """The cases of a split, checked. Where the data name none, those that training would hold out are `val`."""
     cases = with_splits(find_cases(data, bundle.inputs, meant.splits), meant.validation)
-    chosen = [case for case in cases if split is None or case.split == split]
-    if not chosen:
-        known = ", ".join(sorted({case.split for case in cases if case.split})) or "none"
-        raise BadData(data, [f"it has no case{f' of split {split!r}; its splits: {known}' if split else ''}."])
+    chosen = of_split(cases, split, data)
     check_cases(chosen, meant, Task.from_card(bundle.card))
     return chosen
 

@@ -14,10 +14,10 @@ from ScaleEquivSegLib.classification import ClassifierModel, classify, load_clas
 from ScaleEquivSegLib.errors import OutputExists, UnsuitableVolume
 from ScaleEquivSegLib.whole_files import write_csv
 
-from .cases import BadData
 from .config import labelling
 from .picture_metrics import figures
-from .pictures import LabelledPicture, find_pictures, with_splits
+from .pictures import LabelledPicture, find_pictures
+from .splits import of_split, with_splits
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,7 @@ def measured_pictures(bundle_folder: Path, data: Path, split: str | None = None)
     model = load_classifier(read_bundle(bundle_folder))
     trained_on = labelling(model.bundle.card["training"].get("data", {}))
     found = find_pictures(data, [each.name for each in model.bundle.classes])
-    pictures = with_splits(found, trained_on.validation)
-    chosen = [picture for picture in pictures if split is None or picture.split == split]
-    if not chosen:
-        known = ", ".join(sorted({picture.split for picture in pictures if picture.split})) or "none"
-        raise BadData(data, [f"it has no picture of split {split!r}; its splits: {known}."])
+    chosen = of_split(with_splits(found, trained_on.validation), split, data)
     return [_answer(picture, model) for picture in chosen]
 
 
