@@ -65,4 +65,4 @@ def test_brats_is_split_as_published_and_its_whole_tumour_is_every_value_but_0(n
 
     values = Volume(np.array([[[0, 1, 2, 3, 4]]]), make_geometry((5, 1, 1), (1, 1, 1), np.eye(3), (0, 0, 0)))
     task = Task.from_card(read_card_text(config.card))
-    assert as_classes(values, config.data, task).array.tolist() == [[[0, 1, 1, 1, 1]]]
+    assert as_classes(values, config.data, task, {}).array.tolist() == [[[0, 1, 1, 1, 1]]]

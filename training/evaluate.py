@@ -17,13 +17,13 @@ from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.networks import UNet
 from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Model, load_model, segment
-from ScaleEquivSegLib.volume import Volume, read_volume, resample
+from ScaleEquivSegLib.volume import Volume, resample
 from ScaleEquivSegLib.whole_files import write_csv
 
 from .cases import LabelledCase, find_cases
 from .checks import check_cases
 from .config import CaseData, labelling
-from .preparation import Task, as_classes, in_native_voxels, unlabelled_classes
+from .preparation import Task, in_native_voxels, read_labels, unlabelled_classes
 from .reading import read_channels
 from .splits import of_split, with_splits
 
@@ -97,7 +97,7 @@ def _measured(model: Model, case: LabelledCase, meant: CaseData, scales: Sequenc
     task = Task.from_card(model.bundle.card)
     channels = read_channels(case)
     # Exactly on the image's grid, where they may be off by a rounding error, which would grow with the scale.
-    labels = Volume(as_classes(read_volume(case.labels), meant, task).array, channels[0].geometry)
+    labels = Volume(read_labels(case, meant, task).array, channels[0].geometry)
     unlabelled = unlabelled_classes(labels, meant, task)
     names = {label.value: label.name for label in task.labels}
     for scale in scales:

@@ -11,12 +11,12 @@ import numpy as np
 from ScaleEquivSegLib.bundles import Bundle, read_bundle
 from ScaleEquivSegLib.comparison import dice
 from ScaleEquivSegLib.segmentation import Model, load_model, segment
-from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, read_volume, resample, working_geometry
+from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, resample, working_geometry
 
 from .cases import LabelledCase
 from .config import CaseData, labelling
 from .evaluate import chosen_cases
-from .preparation import Task, as_classes, labels_on
+from .preparation import Task, labels_on, read_labels
 from .reading import read_channels
 
 
@@ -158,7 +158,7 @@ def robustness(bundle_folder: Path, data: Path, split: str | None) -> dict[str, 
 def _upright(case: LabelledCase, meant: CaseData, bundle: Bundle) -> Scan:
     channels = read_channels(case)
     geometry = channels[0].geometry
-    labels = Volume(as_classes(read_volume(case.labels), meant, Task.from_card(bundle.card)).array, geometry)
+    labels = Volume(read_labels(case, meant, Task.from_card(bundle.card)).array, geometry)
     order = AxisOrder.towards(geometry.direction, bundle.orientation)
     return Scan(tuple(order.apply(resample(channel, geometry)) for channel in channels), order.apply(labels))
 
