@@ -270,7 +270,7 @@ def test_figures_are_noted_only_of_cases_that_were_not_trained_on_and_of_a_bundl
     trained = bundle(tmp_path / "bundle", data=CaseData(tmp_path / "data", validation=0.25))
     for of, reason in ((trained, "trained on cases of data: say which"), (native, "with --no-native-voxels")):
         with pytest.raises(SystemExit):
-            run(monkeypatch, "evaluate", "--bundle", of, "--data", tmp_path / "data" / ".." / "data", "--note")
+            run(monkeypatch, "evaluate", "--bundle", of, "--data", tmp_path / "data" / "labels" / "..", "--note")
         assert reason in capsys.readouterr().err
         assert read_bundle(of).card["metrics"] == {}
     run(monkeypatch, "evaluate", "--bundle", native, "--data", tmp_path / "data", "--note", "--no-native-voxels")

@@ -34,10 +34,11 @@ def test_a_case_is_held_out_for_its_own_name_whichever_others_there_are_and_in_w
     assert held_out(known, 0.1) < always
 
 
-def test_of_few_cases_one_is_held_out_at_least() -> None:
+def test_of_few_cases_one_is_held_out_at_least_unless_none_is_wanted() -> None:
     few = [case for case in cases(300) if case.name not in held_out(cases(300))][:4]
     (one,) = held_out(few)
     assert held_out(few, 0.01) == {one}
+    assert held_out(few, 0) == set()
 
 
 def test_only_cases_for_training_are_held_out_and_only_where_the_data_hold_out_none() -> None:

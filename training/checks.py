@@ -89,9 +89,10 @@ def _case_problems(case: LabelledCase, data: CaseData, task: Task) -> Iterator[s
         problems += _unknown_values(labels, case.labels, data, task)
         if channels[0]:
             check_same_grid(channels[0], labels, str(case.images[0]), str(case.labels))
-    if None not in channels:
+    sound = [volume for volume in channels if volume]
+    if len(sound) == len(channels):
         with _among(problems):
-            _check_together([volume for volume in channels if volume], data, task)
+            _check_together(sound, data, task)
     yield from problems
 
 

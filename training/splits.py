@@ -32,8 +32,8 @@ T = TypeVar("T", bound=Labelled)
 
 
 def with_splits(cases: Sequence[T], share: float) -> list[T]:
-    """The cases with some to validate on among them: if the data name none, about a share of those for training. Cases
-    of data that name no split at all are for training.
+    """The cases with some to validate on among them: if the data name none, about a share of those for training, unless
+    that is 0. Cases of data that name no split at all are for training.
 
     Whether a unit is held out depends on its name alone, whichever others there are and in whatever order: a case that
     a network was trained on is not held out from it because some were added or removed. Only where no name falls into
@@ -41,7 +41,7 @@ def with_splits(cases: Sequence[T], share: float) -> list[T]:
     """
     if not any(case.split for case in cases):
         cases = [replace(case, split=TRAIN) for case in cases]
-    if any(case.split == VALIDATION for case in cases):
+    if share == 0 or any(case.split == VALIDATION for case in cases):
         return list(cases)
     places = {case.unit: _place(case.unit) for case in cases if case.split == TRAIN}
     last = max(share, min(places.values(), default=share))

@@ -72,13 +72,18 @@ class NetworkTask(L.LightningModule):
         torch.manual_seed(random_seed(self.fit_config.seed, 3, self.global_step, self.global_rank))
         set_temperature(self.network, annealed(self.fit_config, self.global_step))
 
-    def with_load_balance(self, loss: Tensor) -> Tensor:
-        """What a step is to lower: the loss, noted, and how unevenly dynamic layers use their kernels."""
-        if not loss.isfinite():  # from here on no weight would be a number
+    def on_before_backward(self, loss: Tensor) -> None:
+        # The same in every process: none may wait for one that has stopped.
+        of_all = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")
+        assert isinstance(of_all, Tensor)
+        if not of_all.isfinite():
             raise SegmentationError(
-                f"The loss is {loss.item()} at step {self.global_step}, and cannot be trained on; set a lower "
+                f"The loss is {of_all.item()} at step {self.global_step}, and cannot be trained on; set a lower "
                 "fit.learning_rate, or compute.precision=32-true if it is another."
             )
+
+    def with_load_balance(self, loss: Tensor) -> Tensor:
+        """What a step is to lower: the loss, noted, and how unevenly dynamic layers use their kernels."""
         self.log("train_loss", loss, prog_bar=True, sync_dist=True)
         if not dynamic_layers(self.network):
             return loss
