@@ -13,10 +13,11 @@ import pytest
 from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
 from ScaleEquivSegLib.volume import Volume, make_geometry
-from training.cases import LabelledCase, as_listed, with_splits
+from training.cases import LabelledCase, as_listed
 from training.config import CaseData, Config, load_config
 from training.export import export_bundle, network_arguments, read_card_text
 from training.preparation import Task, as_classes
+from training.splits import with_splits
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 BY_NAME = {p.stem: p for p in sorted(CONFIGS.glob("*.yaml")) if not p.name.endswith(".card.yaml")}
@@ -59,14 +60,14 @@ def test_brats_is_split_as_published_and_its_whole_tumour_is_every_value_but_0(n
     assert [case.split for case in listed] == ["train"] * 250 + ["test"] * 119
     assert [case.name for case in listed] == [case.name for case in named]
     used = with_splits(listed, config.data.validation)
-    held_out = 0 if "published" in name else 25
+    held_out = 0 if "published" in name else 20
     counts = {"train": 250 - held_out, "val": held_out, "test": 119}
     assert Counter(case.split for case in used) == {split: n for split, n in counts.items() if n}
     assert [case.split for case in used[250:]] == ["test"] * 119
 
     values = Volume(np.array([[[0, 1, 2, 3, 4]]]), make_geometry((5, 1, 1), (1, 1, 1), np.eye(3), (0, 0, 0)))
     task = Task.from_card(read_card_text(config.card))
-    assert as_classes(values, config.data, task).array.tolist() == [[[0, 1, 1, 1, 1]]]
+    assert as_classes(values, config.data, task, {}).array.tolist() == [[[0, 1, 1, 1, 1]]]
 
 
 # What the values of a release mean: core, enhancing tumour and background of both, as the README has them.

@@ -21,13 +21,17 @@ import SimpleITK as sitk
 
 from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.cli import main as command_line
-from ScaleEquivSegLib.errors import BadCaseList, BadRequest, OutputExists, UnwritableOutput
+from ScaleEquivSegLib.errors import BadCaseList, BadRequest, OutOfMemory, OutputExists, UnwritableOutput
+from ScaleEquivSegLib.labelmap import segment_header
 from ScaleEquivSegLib.networks import build_network
+from ScaleEquivSegLib.segmentation import Settings
 from ScaleEquivSegLib.volume import Volume, make_geometry, read_volume, write_volume
 from training import download as downloading
 from training import evaluate as evaluating
+from training import robustness
 from training.__main__ import main
 from training.cases import BadData
+from training.commands.console import this_command
 from training.config import CaseData, load_config
 from training.data import examples
 from training.download import download
@@ -63,7 +67,7 @@ def write_case(folder: Path, name: str, labels: Sequence[int], grid: Any = None)
 def sharp_eyed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network finds a class in every voxel that is at least a hundred times its value, whatever its weights."""
 
-    def segment(channels: Sequence[Volume], model: object) -> SimpleNamespace:
+    def segment(channels: Sequence[Volume], model: object, settings: object) -> SimpleNamespace:
         found = np.clip(np.rint(channels[0].array / 100), 0, 2).astype(np.uint8)
         return SimpleNamespace(labels=Volume(found, channels[0].geometry))
 
@@ -208,7 +212,144 @@ def test_where_data_name_no_split_what_training_held_out_is_measured(tmp_path: P
     _, held_out = examples(config, labels, Shelf(tmp_path / "shelf"))
     measured = {row.case for row in measured_rows(trained, tmp_path / "data", "val")}
     assert measured == {example.name for example in held_out}
-    assert len(measured) == 2
+    assert measured == {"case1", "case2", "case5"}
+
+
+def test_a_bundle_trained_with_a_table_of_splits_is_measured_on_a_split_of_that_table_alone(
+    tmp_path: Path, sharp_eyed: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"case{number}" for number in range(8)]
+    for name in names:
+        write_case(tmp_path / "data", name, [0, 1, 2])
+    table = tmp_path / "mine.csv"
+    table.write_text("\n".join(["case,split", *(f"{name},{'test' if name > 'case5' else 'train'}" for name in names)]))
+    trained = bundle(tmp_path / "bundle", data=CaseData(tmp_path / "data", splits=table, validation=0.25))
+    for command in ("evaluate", "robustness"):
+        with pytest.raises(SystemExit) as end:
+            run(monkeypatch, command, "--bundle", trained, "--data", tmp_path / "data", "--split", "val")
+        assert end.value.code == BadRequest.exit_code
+        assert "trained with the table of splits mine.csv: only with --splits" in capsys.readouterr().err
+    measured = measured_rows(trained, tmp_path / "data", "val", settings={"splits": table})
+    assert {row.case for row in measured} == {"case1", "case2", "case5"}
+    assert {row.case for row in measured_rows(trained, tmp_path / "data")} == set(names)
+
+    json_file = tmp_path / "figures.json"
+    arguments = ["--data", tmp_path / "data", "--split", "test", "--splits", table, "--json", json_file]
+    run(monkeypatch, "robustness", "--bundle", trained, *arguments)
+    assert json.loads(json_file.read_text())["cases"] == 2
+
+
+def test_a_bundle_trained_on_native_voxels_is_measured_on_them_unless_it_is_said_not_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_case(tmp_path / "data", "a", [0, 1, 2], make_geometry((6, 8, 10), (2, 3, 1), np.eye(3), (0, 0, 0)))
+    trained = bundle(tmp_path / "bundle", data=CaseData(Path("x"), native_voxels=True))
+    spacings = []
+
+    def segment(channels: Sequence[Volume], model: object, *settings: object) -> SimpleNamespace:
+        spacings.append(channels[0].geometry.spacing.tolist())
+        return SimpleNamespace(labels=channels[0])
+
+    monkeypatch.setattr(evaluating, "segment", segment)
+    monkeypatch.setattr(robustness, "segment", segment)
+    measured_rows(trained, tmp_path / "data")
+    measured_rows(trained, tmp_path / "data", settings={"native_voxels": False})
+    measured_rows(bundle(tmp_path / "plain", data=CaseData(Path("x"))), tmp_path / "data")
+    robustness.robustness(trained, tmp_path / "data")
+    assert spacings[:3] == [[1, 1, 1], [2, 3, 1], [2, 3, 1]]
+    assert spacings[3:] == [[1, 1, 1]] * len(robustness.CHANGES)
+
+
+def test_figures_are_noted_only_of_cases_that_were_not_trained_on_and_of_a_bundle_as_it_is_run(
+    tmp_path: Path, sharp_eyed: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.export.SMALL", (12, 12, 12))
+    for folder in ("data", "unseen"):
+        for number in range(8):
+            write_case(tmp_path / folder, f"case{number}", [0, 1, 2])
+    native = bundle(tmp_path / "native", data=CaseData(Path("x"), native_voxels=True))
+    trained = bundle(tmp_path / "bundle", data=CaseData(tmp_path / "data", validation=0.25))
+    for of, reason in ((trained, "trained on cases of data: say which"), (native, "with --no-native-voxels")):
+        with pytest.raises(SystemExit):
+            run(monkeypatch, "evaluate", "--bundle", of, "--data", tmp_path / "data" / "labels" / "..", "--note")
+        assert reason in capsys.readouterr().err
+        assert read_bundle(of).card["metrics"] == {}
+    run(monkeypatch, "evaluate", "--bundle", native, "--data", tmp_path / "data", "--note", "--no-native-voxels")
+    run(monkeypatch, "evaluate", "--bundle", trained, "--data", tmp_path / "data", "--split", "val", "--note")
+    assert read_bundle(trained).card["metrics"]["cases"] == 3
+    run(monkeypatch, "evaluate", "--bundle", trained, f"--data={tmp_path / 'unseen'}", "--note")
+    card = read_bundle(trained).card
+    assert card["metrics"]["cases"] == 8
+    assert card["metrics_command"] == "python -m training evaluate --bundle bundle --data=unseen --note"
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [
+        ("data.folder=/scans/patients/hippocampus", "data.folder=hippocampus"),
+        ("--run=../../runs/mine", "--run=mine"),
+        ("/scans/a=b/list.csv", "list.csv"),
+        ("training/configs/phantom_unet.yaml", "training/configs/phantom_unet.yaml"),
+        ("fit.crop=[32, 32, 32]", "'fit.crop=[32, 32, 32]'"),
+    ],
+)
+def test_a_command_is_written_down_with_the_names_alone_of_what_lies_elsewhere(
+    typed: str, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["training", "fit", typed])
+    assert this_command() == f"python -m training fit {written}"
+
+
+def test_what_was_measured_before_a_case_that_fails_is_kept_and_the_case_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        write_case(tmp_path / "data", name, [0, 1, 2])
+    small, table, done = bundle(tmp_path / "bundle"), tmp_path / "cases.csv", []
+
+    def segment(channels: Sequence[Volume], model: object, settings: Settings) -> SimpleNamespace:
+        assert settings.device == "cpu"
+        if len(done) == 1:
+            raise OutOfMemory("There is not enough memory.")
+        done.append(channels)
+        return SimpleNamespace(labels=channels[0])
+
+    monkeypatch.setattr(evaluating, "segment", segment)
+    with pytest.raises(OutOfMemory, match=r"case b: There is not enough memory\."):
+        evaluate(small, tmp_path / "data", table=table, device="cpu")
+    assert not table.exists()
+    kept = tmp_path / "cases.unfinished.csv"
+    assert [row.split(",")[0] for row in kept.read_text().splitlines()] == ["case", "a", "a"]
+    with pytest.raises(OutputExists, match="unfinished"):
+        evaluate(small, tmp_path / "data", table=table, device="cpu")
+    kept.unlink()
+    done.append(())
+    evaluate(small, tmp_path / "data", table=table, device="cpu")
+    assert [row.split(",")[0] for row in table.read_text().splitlines()] == ["case", *"aabbcc"]
+    assert not kept.exists()
+
+
+def test_all_cases_are_looked_at_before_any_is_measured(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_case(tmp_path / "data", name, [0, 1, 2])
+    for name in ("b", "c"):
+        path = tmp_path / "data" / "images" / f"{name}.nrrd"
+        path.write_bytes(path.read_bytes()[:-10])
+    small, table = bundle(tmp_path / "bundle"), tmp_path / "cases.csv"
+    with pytest.raises(BadData, match=r"(?s)case b: .*b\.nrrd.*case c: .*c\.nrrd"):
+        evaluate(small, tmp_path / "data", table=table)
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_labels_are_measured_by_their_names_where_they_have_some(tmp_path: Path, sharp_eyed: None) -> None:
+    write_case(tmp_path / "data", "a", [0, 1, 2])
+    labels = tmp_path / "data" / "labels" / "a.nrrd"
+    written, small = read_volume(labels), bundle(tmp_path / "bundle")
+    swapped = [replace(label, value=3 - label.value) for label in read_bundle(small).labels]
+    other = Volume(np.array([0, 2, 1], np.uint8)[written.array], written.geometry)
+    write_volume(other, labels.with_suffix(".seg.nrrd"), segment_header(swapped, other.geometry))
+    labels.unlink()
+    assert evaluate(small, tmp_path / "data")["dice.mean@1"] == 1
 
 
 def test_channels_on_other_grids_are_magnified_about_the_centre_of_the_first(tmp_path: Path) -> None:

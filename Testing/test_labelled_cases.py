@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,17 @@ import SimpleITK as sitk
 
 from ScaleEquivSegLib.bundles import Channel, Label
 from ScaleEquivSegLib.errors import BadCaseList, UnreadableVolume, UnsuitableVolume
+from ScaleEquivSegLib.labelmap import segment_header
 from ScaleEquivSegLib.shades import Percentiles
-from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, write_volume
-from training.cases import TRAIN, VALIDATION, BadData, LabelledCase, find_cases, with_splits
+from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, read_volume, write_volume
+from training.cases import TRAIN, VALIDATION, BadData, LabelledCase, find_cases
 from training.checks import check_cases
 from training.config import CaseData, load_config
 from training.evaluate import evaluate
 from training.fit import fit
-from training.preparation import Task, as_classes, unlabelled_classes
+from training.preparation import Task, as_classes, read_labels, unlabelled_classes
 from training.reading import read_channels
+from training.splits import with_splits
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 NAMES = ("T1", "T1ce", "T2", "FLAIR")
@@ -228,8 +230,8 @@ def test_a_table_of_splits_goes_with_any_layout_and_validation_comes_out_of_trai
     )
     cases = with_splits(find_cases(tmp_path / "data", channels(*NAMES), splits), 0.25)
     assert [case.split for case in cases[8:]] == ["test", "test"]
-    assert sorted(case.split for case in cases[:8]) == 6 * [TRAIN] + 2 * [VALIDATION]
-    assert cases == with_splits(find_cases(tmp_path / "data", channels(*NAMES), splits), 0.25)
+    assert [case.name[-1] for case in cases if case.split == VALIDATION] == ["1", "3", "8"]
+    assert sum(case.split == TRAIN for case in cases) == 5
 
 
 def test_a_split_for_validation_that_the_data_name_is_left_as_it_is() -> None:
@@ -301,7 +303,126 @@ def test_values_must_have_one_meaning_each_and_each_label_a_value(tmp_path: Path
     assert "the value 0 2 times" in third
 
 
+def test_what_is_missing_is_told_of_all_folders_and_of_images_and_labels_at_once(tmp_path: Path) -> None:
+    for grade in ("HGG", "LGG"):
+        brats(tmp_path / grade, [f"{grade}_{n}" for n in range(2)])
+        (tmp_path / grade / f"{grade}_0" / f"{grade}_0_t2.nii.gz").unlink()
+        (tmp_path / grade / f"{grade}_1" / f"{grade}_1_seg.nii.gz").unlink()
+    with pytest.raises(BadData) as told:
+        find_cases(tmp_path, channels(*NAMES))
+    assert str(told.value).splitlines()[1:] == [
+        "  case HGG_0: no image for T2.",
+        "  case LGG_0: no image for T2.",
+        *(
+            f"  case {grade}_1: {tmp_path / grade / f'{grade}_1' / f'{grade}_1_seg.nii.gz'} does not exist."
+            for grade in ("HGG", "LGG")
+        ),
+    ]
+
+
+def test_the_labels_of_a_table_are_told_together_with_its_images(tmp_path: Path) -> None:
+    images_and_labels(tmp_path, ["a"])
+    image, labels = "images/a.nii.gz", "labels/a.nii.gz"
+    rows = [f"gone,images/b.nii.gz,{labels}", f"empty,{image},", f"lost,{image},labels/b.nii.gz"]
+    with pytest.raises(BadData) as told:
+        find_cases(table(tmp_path / "mine.csv", "case,image,labels", *rows), channels("T1"))
+    assert str(told.value).splitlines()[1:] == [
+        f"  line 2: {tmp_path / 'images' / 'b.nii.gz'} does not exist.",
+        "  case empty: it names no labels.",
+        f"  case lost: {tmp_path / 'labels' / 'b.nii.gz'} does not exist.",
+    ]
+
+
+def test_every_file_of_a_case_is_looked_at_whatever_is_wrong_with_the_others(tmp_path: Path) -> None:
+    images_and_labels(tmp_path, ["a"])
+    cut_short = [tmp_path / "images" / f"{n}.nrrd" for n in range(2)]
+    for path in cut_short:
+        write_image(path)
+        path.write_bytes(path.read_bytes()[:-40])
+    images = (*cut_short, tmp_path / "gone.nrrd", tmp_path / "images" / "a.nii.gz")
+    write_labels(tmp_path / "labels" / "a.nii.gz", (0, 1, 2, 4))
+    case = LabelledCase("a", images, tmp_path / "labels" / "a.nii.gz")
+    found = reasons([case], CaseData(), task(names=NAMES))
+    for line, path in zip(found, (*cut_short, images[2], case.labels), strict=True):
+        assert line.startswith(f"  case a: {path} ")
+
+
+def test_images_that_the_engine_would_refuse_are_refused_before_they_are_trained_on(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=GRID.shape).astype(np.float32)
+    away = make_geometry((4, 5, 6), (1, 1, 2), np.eye(3), (500, 0, 0))
+    flat = make_geometry((20, 20, 20), (1, 1, 1), np.eye(3), (0, 0, 0))
+    broken = np.where(array == array.max(), np.nan, array)
+    files = {
+        "sound": Volume(array, GRID),
+        "nan": Volume(broken, GRID),
+        "away": Volume(array + 1, away),
+        "drawn": Volume(np.arange(8000, dtype=np.uint8).reshape(flat.shape) % 3, flat),
+    }
+    for name, volume in files.items():
+        write_volume(volume, tmp_path / f"{name}.nrrd")
+    write_labels(tmp_path / "labels.nrrd")
+    pairs = [("nan", "sound"), ("sound", "nan"), ("sound", "away"), ("sound", "sound"), ("sound", "drawn")]
+    listed = [
+        LabelledCase(f"{a}-{b}", (tmp_path / f"{a}.nrrd", tmp_path / f"{b}.nrrd"), tmp_path / "labels.nrrd")
+        for a, b in pairs
+    ]
+    for case, told in zip(
+        listed,
+        [
+            "case nan-sound: T1 has 1 of 120 voxels that are NaN",
+            "case sound-nan: T2 has 1 of 120 voxels that are NaN",
+            "case sound-away: T2 and T1 have no place in common",
+            "case sound-sound: T1 and T2 are the same image",
+            "case sound-drawn: T2 looks like a label map",
+        ],
+        strict=True,
+    ):
+        (reason,) = reasons([case], CaseData(), task(names=("T1", "T2")))
+        assert told in reason
+
+
+def test_channels_on_two_grids_cannot_be_shown_voxel_by_voxel(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.nrrd")
+    write_image(tmp_path / "b.nrrd", grid=make_geometry((4, 5, 7), (1, 1, 2), np.eye(3), (10, -20, 30)))
+    write_labels(tmp_path / "labels.nrrd")
+    case = LabelledCase("a", (tmp_path / "a.nrrd", tmp_path / "b.nrrd"), tmp_path / "labels.nrrd")
+    check_cases([case], CaseData(), task(names=("T1", "T2")))
+    (reason,) = reasons([case], CaseData(native_voxels=True), task(names=("T1", "T2")))
+    assert "case a: Images and labels can be shown voxel by voxel only if they lie on one grid" in reason
+
+
 # What values mean
+
+
+def segmentation(path: Path, names: Mapping[int, str]) -> LabelledCase:
+    """Labels that have names, as Slicer writes them, on an image."""
+    write_image(path.with_name("image.nrrd"))
+    labels = [Label(value, name, (0, 0, 0), {}) for value, name in names.items()]
+    written = Volume(np.resize(np.array([0, *names], np.uint8), GRID.shape), GRID)
+    write_volume(written, path, segment_header(labels, GRID))
+    return LabelledCase("a", (path.with_name("image.nrrd"),), path)
+
+
+def test_labels_with_names_are_what_their_names_say_whatever_their_values(tmp_path: Path) -> None:
+    case = segmentation(tmp_path / "labels.seg.nrrd", {1: "Label 2", 7: "label 1 "})
+    check_cases([case], CaseData(), task())
+    written = read_volume(case.labels).array
+    wanted = np.select([written == 1, written == 7], [2, 1])
+    assert np.array_equal(read_labels(case, CaseData(), task()).array, wanted)
+    # What the data say of values is said of these, too.
+    meant = CaseData(classes=((1,), (7,)))
+    assert np.array_equal(read_labels(case, meant, task()).array, np.select([written == 1, written == 7], [1, 2]))
+
+
+def test_a_name_that_the_card_does_not_know_is_told_unless_it_is_said_to_mean_nothing(tmp_path: Path) -> None:
+    case = segmentation(tmp_path / "labels.seg.nrrd", {1: "label 1", 3: "Skull"})
+    (reason,) = reasons([case], CaseData(), task())
+    assert "has the values 3 (Skull), which mean neither a class nor background" in reason
+    assert "or name them label 1, label 2" in reason
+    check_cases([case], CaseData(background=(0, 3)), task())
+    assert set(np.unique(read_labels(case, CaseData(background=(0, 3)), task()).array)) == {0, 1}
+    named = segmentation(tmp_path / "other.seg.nrrd", {1: "label 1", 3: "label 2"})
+    assert set(np.unique(read_labels(named, CaseData(background=(0, 3)), task()).array)) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(
@@ -314,7 +435,7 @@ def test_the_overlapping_regions_of_brats_are_made_of_its_values(
     written = np.array([0, 1, 2, 4, 0, 4], np.uint8).reshape(1, 2, 3)
     labels = Volume(written, make_geometry((3, 2, 1), (1, 1, 1), np.eye(3), (0, 0, 0)))
     data = CaseData(classes=(values,), background=others)
-    assert as_classes(labels, data, task(1)).array.tolist() == np.isin(written, values).astype(int).tolist()
+    assert as_classes(labels, data, task(1), {}).array.tolist() == np.isin(written, values).astype(int).tolist()
     write_image(tmp_path / "a.nrrd")
     write_labels(tmp_path / "labels.nrrd", (0, 1, 2, 4))
     check_cases([LabelledCase("a", (tmp_path / "a.nrrd",), tmp_path / "labels.nrrd")], data, task(1))

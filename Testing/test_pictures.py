@@ -31,8 +31,9 @@ from training.fit import fit
 from training.picture_metrics import area_under_curve, figures
 from training.picture_samples import PictureAugmenter, PictureExample, PictureTask, picture_examples
 from training.picture_tables import auc_difference
-from training.pictures import chosen_pictures, find_pictures, with_splits
+from training.pictures import chosen_pictures, find_pictures
 from training.records import read_records
+from training.splits import with_splits
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,7 @@ def test_pictures_that_cannot_be_used_are_refused_with_the_reason(
 
 def test_whole_groups_are_held_out_where_the_data_name_no_split(tmp_path: Path) -> None:
     pictures = with_splits(find_pictures(save_archive(tmp_path / "pictures.npz", split=None), CLASSES), 0.25)
-    assert Counter(each.split for each in pictures) == {"train": 18, "val": 6}
+    assert Counter(each.split for each in pictures) == {"train": 20, "val": 4}
     held_out = {each.group for each in pictures if each.split == "val"}
     assert held_out.isdisjoint(each.group for each in pictures if each.split == "train")
 
@@ -233,7 +234,7 @@ def test_evaluate_knows_the_kind_of_a_bundle(
     with pytest.raises(SystemExit):
         main()
     assert "classification is measured with" in capsys.readouterr().err
-    with pytest.raises(BadData, match="no picture of split 'test'; its splits: train, val"):
+    with pytest.raises(BadData, match="no case of split 'test'; its splits: train, val"):
         evaluate_pictures(trained / "bundle", trained / "pictures.npz", "test")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 
 from ScaleEquivSegLib.bundles import Bundle, bundled_models, read_bundle
 from ScaleEquivSegLib.cli import main as command_line
+from ScaleEquivSegLib.shades import Hounsfield
 from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry
 from training.__main__ import main
-from training.robustness import CHANGES, Scan
+from training.robustness import CHANGES, Scan, changes_for
 
 SHAPE = (12, 14, 10)
 """Voxels along i, j, k."""
@@ -72,6 +74,12 @@ def test_the_mirror_image_lies_beside_the_image_and_its_labels_with_it(bundle: B
     for joined, single in ((both.labels, scan.labels), (both.channels[0], scan.channels[0])):
         assert np.array_equal(joined.array[:, :, :i], single.array)
         assert np.array_equal(joined.array[:, :, i:], single.array[:, :, ::-1])
+
+
+def test_the_numbers_of_ct_have_a_meaning_and_are_left_as_they_are(bundle: Bundle) -> None:
+    ct = replace(bundle, inputs=(replace(bundle.inputs[0], normalisation=Hounsfield(-160, 240)),))
+    assert set(changes_for(bundle)) == set(CHANGES)
+    assert set(changes_for(ct)) == set(CHANGES) - {"other_numbers"}
 
 
 def test_a_bundle_is_measured_after_every_change(

@@ -211,6 +211,39 @@ def test_export_makes_the_bundle_of_a_run_again_and_says_if_the_run_is_not_finis
         export_run(tmp_path / "nothing", tmp_path / "bundle")
 
 
+def test_a_run_goes_on_and_is_exported_wherever_its_data_are_now(data: str, tmp_path: Path) -> None:
+    first = tmp_path / "one job" / "cases"
+    shutil.copytree(data.removeprefix("data.folder="), first)
+    (first / "cases.csv").rename(tmp_path / "splits.csv")
+    splits = f"data.splits={tmp_path / 'splits.csv'}"
+    run(tmp_path, f"data.folder={first}", splits, "fit.steps=4")
+    before = weights(tmp_path)
+    second, table = tmp_path / "another" / "other name", tmp_path / "tables" / "splits.csv"
+    table.parent.mkdir()
+    second.parent.mkdir()
+    os.replace(first, second)
+    os.replace(tmp_path / "splits.csv", table)
+
+    moved = [f"data.folder={second}", f"data.splits={table}"]
+    export_run(tmp_path / "run", tmp_path / "exported", overrides=moved)
+    assert (tmp_path / "exported" / "weights.safetensors").read_bytes() == before
+    run(tmp_path, *moved, "fit.steps=4")
+    assert weights(tmp_path) == before
+    with pytest.raises(SegmentationError, match="does not exist"):
+        export_run(tmp_path / "run", tmp_path / "nowhere")
+    with pytest.raises(OutputExists, match=r"fit\.steps was 4, and is 6"):
+        export_run(tmp_path / "run", tmp_path / "nowhere", overrides=[*moved, "fit.steps=6"])
+    os.replace(table, table.with_name("others.csv"))
+    with pytest.raises(OutputExists, match=r"data\.splits was splits.csv, and is others.csv"):
+        run(tmp_path, moved[0], f"data.splits={table.with_name('others.csv')}", "fit.steps=4")
+
+
+def test_a_training_that_leaves_the_numbers_ends_with_what_to_change(data: str, tmp_path: Path) -> None:
+    with pytest.raises(SegmentationError, match=r"The loss is nan at step \d.*fit\.learning_rate"):
+        run(tmp_path, data, "fit.steps=20", "fit.learning_rate=1.0e+30", "fit.gradient_clip=1.0e+30")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_a_network_trains_in_half_precision_and_its_bundle_is_measured_in_full(data: str, tmp_path: Path) -> None:
     run(tmp_path, data, "fit.steps=2", "compute.precision=bf16-mixed")
     half, card = weights(tmp_path), read_bundle(tmp_path / "bundle").card

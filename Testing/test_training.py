@@ -100,6 +100,17 @@ def test_an_exported_card_is_sealed_and_one_that_cannot_be_used_is_refused_at_on
         export_bundle(network, replace(config, card=text), "test", {}, tmp_path / "unusable")
 
 
+def test_weights_that_are_no_numbers_make_no_bundle(tmp_path: Path) -> None:
+    config = load_config(CONFIGS / "phantom_unet.yaml", ["network.arguments={channels: [2, 2]}"])
+    network = build_network("unet", {"in_channels": 1, "classes": 3, "channels": [2, 2]})
+    (name, values), *_ = network.named_parameters()
+    with torch.no_grad():
+        values.view(-1)[0] = math.inf
+    with pytest.raises(BadBundle, match=f"{name} of the network have values that are NaN or infinite"):
+        export_bundle(network, config, "test", {}, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_a_bundle_is_measured_at_several_scales_each_on_its_own_grid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

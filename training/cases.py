@@ -8,15 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from ScaleEquivSegLib.bundles import Channel
-from ScaleEquivSegLib.cases import IMAGE_ENDINGS, Case, by_name, read_cases, stem
-from ScaleEquivSegLib.errors import BadCaseList
+from ScaleEquivSegLib.cases import IMAGE_ENDINGS, Case, by_name, look_for_cases, stem
+from ScaleEquivSegLib.errors import BadCaseList, SegmentationError
 
 LABEL_ENDINGS = (*IMAGE_ENDINGS, ".seg.nrrd")
 TRAIN, VALIDATION = "train", "val"
@@ -37,6 +36,10 @@ class LabelledCase:
     frames: tuple[int, ...] = ()
     """Where the images are 4D files: the frame that each channel is."""
 
+    @property
+    def unit(self) -> str:
+        return self.name
+
 
 class BadData(BadCaseList):
     """Labelled cases that cannot be used; the message lists every reason."""
@@ -45,13 +48,27 @@ class BadData(BadCaseList):
         super().__init__("\n  ".join([f"{source} cannot be used as labelled cases:", *problems]))
 
 
+@contextmanager
+def told_of(case: str) -> Iterator[None]:
+    """An error in here says of which case it is."""
+    try:
+        yield
+    except SegmentationError as error:
+        error.args = (f"case {case}: {error}",)
+        raise
+
+
 def find_cases(source: Path, channels: Sequence[Channel], listed: Path | None = None) -> list[LabelledCase]:
     """The cases of a folder in any known layout, or of a table of paths.
 
     A table `listed`, or else the folder's own cases.csv, says by the columns `case` and `split` which of them to take.
     """
+    problems: list[str] = []
     try:
-        cases = _in_layout(source, channels)
+        cases = _in_layout(source, channels, problems)
+        if problems:
+            missing = (case for case in cases if not case.labels.exists())
+            raise BadData(source, problems + [f"case {case.name}: {case.labels} does not exist." for case in missing])
         if listed is None and (source / LIST).is_file():
             listed = source / LIST
         return cases if listed is None else as_listed(cases, listed, source)
@@ -59,32 +76,19 @@ def find_cases(source: Path, channels: Sequence[Channel], listed: Path | None = 
         raise BadData(source, [f"{error.filename} cannot be read: {error.strerror}."]) from error
 
 
-def with_splits(cases: Sequence[LabelledCase], share: float) -> list[LabelledCase]:
-    """The cases with one to validate on among them: if the data name none, a share of those for training, drawn once
-    and for all. Cases of data that name no split at all are for training."""
-    if not any(case.split for case in cases):
-        cases = [replace(case, split=TRAIN) for case in cases]
-    if any(case.split == VALIDATION for case in cases):
-        return list(cases)
-    training = [n for n, case in enumerate(cases) if case.split == TRAIN]
-    drawn = np.random.default_rng(0).permutation(len(training))[: round(share * len(training))]
-    held_out = {training[n] for n in drawn}
-    return [replace(case, split=VALIDATION) if n in held_out else case for n, case in enumerate(cases)]
-
-
 # Layouts
 
 
-def _in_layout(source: Path, channels: Sequence[Channel]) -> list[LabelledCase]:
+def _in_layout(source: Path, channels: Sequence[Channel], problems: list[str]) -> list[LabelledCase]:
     if source.is_file():
-        return _table_of_paths(source, channels)
+        return _table_of_paths(source, channels, problems)
     if (source / "dataset.json").is_file():
         return _decathlon(source, channels)
     if (source / "images").is_dir() and (source / "labels").is_dir():
-        cases = read_cases(source / "images", channels).cases
-        return [LabelledCase(case.name, case.images, _labels(source / "labels", case.name)) for case in cases]
+        images, labels = source / "images", source / "labels"
+        return [LabelledCase(c.name, c.images, _labels(labels, c.name)) for c in _found(images, channels, problems)]
     if holders := _folders_of_cases(source):
-        return [_brats_case(holder, case) for holder in holders for case in read_cases(holder, channels).cases]
+        return [_brats_case(holder, case) for holder in holders for case in _found(holder, channels, problems)]
     raise BadData(
         source,
         [
@@ -96,13 +100,22 @@ def _in_layout(source: Path, channels: Sequence[Channel]) -> list[LabelledCase]:
     )
 
 
-def _table_of_paths(source: Path, channels: Sequence[Channel]) -> list[LabelledCase]:
+def _found(source: Path, channels: Sequence[Channel], problems: list[str]) -> tuple[Case, ...]:
+    found, wrong = look_for_cases(source, channels)
+    problems += wrong
+    return found.cases
+
+
+def _table_of_paths(source: Path, channels: Sequence[Channel], problems: list[str]) -> list[LabelledCase]:
     """The columns of `read_cases`, `labels` and, if there is one, `split`; paths start at the table's folder."""
-    cases, rows = read_cases(source, channels).cases, read_rows(source)
+    cases = _found(source, channels, problems)
+    if not cases:
+        return []
+    rows = read_rows(source)
     if "labels" not in rows[0]:
-        raise BadData(source, ["it has no column 'labels'."])
-    if unlabelled := [case.name for case, row in zip(cases, rows, strict=True) if not row["labels"]]:
-        raise BadData(source, [f"case {name}: it names no labels." for name in unlabelled])
+        problems.append("it has no column 'labels'.")
+        return []
+    problems += [f"case {c.name}: it names no labels." for c, row in zip(cases, rows, strict=True) if not row["labels"]]
     return [
         LabelledCase(case.name, case.images, source.parent / row["labels"], row.get("split", ""))
         for case, row in zip(cases, rows, strict=True)

@@ -6,20 +6,25 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ScaleEquivSegLib.comparison import check_same_grid
 from ScaleEquivSegLib.errors import SegmentationError
+from ScaleEquivSegLib.inputs import checked_image, notes_together
+from ScaleEquivSegLib.labelmap import segment_names
+from ScaleEquivSegLib.provenance import voxels_sha256
 from ScaleEquivSegLib.volume import Volume, read_volume
 
 from .cases import TRAIN, BadData, LabelledCase
 from .config import CaseData
-from .preparation import Task, values_of_classes
+from .preparation import Task, in_native_voxels, meanings, values_of_classes
 from .progress import followed
-from .reading import grid_of
+from .reading import read_channels
 
 VALUES_SHOWN = 10
 
@@ -78,25 +83,67 @@ def _case_problems(case: LabelledCase, data: CaseData, task: Task) -> Iterator[s
     if not case.images:
         yield "there are no images of this name."
         return
-    missing = [path for path in dict.fromkeys((*case.images, case.labels)) if not path.exists()]
-    yield from (f"{path} does not exist." for path in missing)
-    if missing:
-        return
-    try:
-        grids = [grid_of(case, channel) for channel in range(len(case.images))]
+    problems: list[str] = []
+    channels = _sound_channels(case, task, problems)
+    with _among(problems):
         labels = read_volume(case.labels)
-        drawn_on = Volume(np.broadcast_to(np.uint8(0), grids[0].shape), grids[0])
-        check_same_grid(drawn_on, labels, str(case.images[0]), str(case.labels))
+        problems += _unknown_values(labels, case.labels, data, task)
+        if channels[0]:
+            check_same_grid(channels[0], labels, str(case.images[0]), str(case.labels))
+    sound = [volume for volume in channels if volume]
+    if len(sound) == len(channels):
+        with _among(problems):
+            _check_together(sound, data, task)
+    yield from problems
+
+
+def _sound_channels(case: LabelledCase, task: Task, problems: list[str]) -> list[Volume | None]:
+    """The images of a case; instead of one that the engine would refuse, None."""
+    of_each = [replace(case, images=(path,)) for path in case.images]
+    parts = [(task.inputs, case)] if case.frames else [((c,), p) for c, p in zip(task.inputs, of_each, strict=True)]
+    sound: list[Volume | None] = []
+    for channels, part in parts:
+        read: Sequence[Volume | None] = [None] * len(channels)
+        with _among(problems):
+            read = read_channels(part)
+        for channel, volume in zip(channels, read, strict=True):
+            image = None
+            with _among(problems):
+                image = volume and checked_image(channel, volume, False, [])
+            sound.append(image)
+    return sound
+
+
+def _check_together(channels: Sequence[Volume], data: CaseData, task: Task) -> None:
+    notes_together([channel.name for channel in task.inputs], channels, [voxels_sha256(image) for image in channels])
+    if data.native_voxels:
+        in_native_voxels(channels, task)
+
+
+@contextmanager
+def _among(problems: list[str]) -> Iterator[None]:
+    """An error in here is one of several problems."""
+    try:
+        yield
     except SegmentationError as error:
-        yield str(error)
-        return
-    yield from _unknown_values(case.labels, labels, data, task)
+        problems.append(str(error))
 
 
-def _unknown_values(path: Path, labels: Volume, data: CaseData, task: Task) -> Iterator[str]:
-    known = {*data.background, *(value for sources in values_of_classes(data, task) for value in sources)}
+def _unknown_values(labels: Volume, path: Path, data: CaseData, task: Task) -> Iterator[str]:
+    names = segment_names(path)
+    known = meanings(data, task, names)
     unknown = [value for value in np.unique(labels.array).tolist() if value not in known]
     if unknown:
-        shown = ", ".join("NaN" if math.isnan(value) else f"{value:g}" for value in unknown[:VALUES_SHOWN])
+        shown = ", ".join(_shown(value, names) for value in unknown[:VALUES_SHOWN])
         more = f" and {len(unknown) - VALUES_SHOWN} more" if len(unknown) > VALUES_SHOWN else ""
-        yield f"{path} has the values {shown}{more}, which mean neither a class nor background; say which they mean."
+        or_name = f", or name them {', '.join(label.name for label in task.labels)}" if names else ""
+        yield (
+            f"{path} has the values {shown}{more}, which mean neither a class nor background; say which they mean"
+            f"{or_name}."
+        )
+
+
+def _shown(value: float, names: Mapping[int, str]) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return f"{value:g} ({names[int(value)]})" if value in names else f"{value:g}"

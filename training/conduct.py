@@ -17,7 +17,7 @@ from ScaleEquivSegLib.bundles import CARD, kind_of, read_bundle
 from ScaleEquivSegLib.folder_lock import FolderInUse, alone_in
 from ScaleEquivSegLib.whole_files import remove, write_text
 
-from .cases import TRAIN, find_cases, with_splits
+from .cases import find_cases
 from .config import BadConfig, CaseData, Config
 from .evaluate import measured_rows, summary
 from .evaluate_pictures import measured_pictures, summary_of
@@ -25,10 +25,11 @@ from .experiment import Run
 from .export import read_card_text
 from .fit import fit
 from .picture_samples import PictureTask
-from .pictures import chosen_pictures
+from .pictures import find_pictures
 from .preparation import Task
 from .progress import duration
 from .records import BadRecords, Record, Session, arranged, arranged_answers, read_record, session, write_record
+from .splits import Labelled, for_training, with_splits
 
 Say = Callable[[str], None]
 
@@ -172,17 +173,17 @@ def _is_classification(config: Config) -> bool:
 
 def _training_cases(config: Config) -> int:
     """On how many cases the run trains; an error if there are fewer than it asks for."""
-    data = _cases_of(config)
-    if _is_classification(config):
-        task = PictureTask.from_card(read_card_text(config.card))
-        training, _ = chosen_pictures(data, task.classes, config.fit.seed)
-        return len(training)
+    data, card = _cases_of(config), read_card_text(config.card)
     assert data.folder is not None
-    found = find_cases(data.folder, Task.from_card(read_card_text(config.card)).inputs, data.splits)
-    there = sum(case.split == TRAIN for case in with_splits(found, data.validation))
-    if there < data.train:
-        raise BadConfig(f"{data.folder} has {there} cases to train on, not {data.train}")
-    return data.train or there
+    found: Sequence[Labelled]
+    if _is_classification(config):
+        found = find_pictures(data.folder, PictureTask.from_card(card).classes)
+    else:
+        found = find_cases(data.folder, Task.from_card(card).inputs, data.splits)
+    training = for_training(with_splits(found, data.validation), data.train, config.fit.seed)
+    if len(training) < data.train:
+        raise BadConfig(f"{data.folder} has {len(training)} cases to train on, not {data.train}")
+    return len(training)
 
 
 def _cases_of(config: Config) -> CaseData:

@@ -247,8 +247,9 @@ def typed(kind: type[T], values: Any) -> T:
 
 
 def labelling(values: Mapping[str, Any]) -> CaseData:
-    """What the values in label files mean and which share is held out, of a bundle's record of its training data."""
-    known = ["classes", "background", "absent_is_unlabelled"]
+    """What the values in label files mean, how voxels are shown and which share is held out, of a bundle's record of
+    its training data."""
+    known = ["classes", "background", "absent_is_unlabelled", "native_voxels"]
     if "folder" in values:  # for phantoms it is a number of them
         known.append("validation")
     return typed(CaseData, {key: values[key] for key in known if key in values})

@@ -10,11 +10,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .augmentation import Sample
-from .cases import TRAIN, VALIDATION, find_cases, with_splits
+from .cases import TRAIN, VALIDATION, find_cases
 from .checks import check_cases
 from .config import BadConfig, Config, FitConfig, PhantomData
 from .preparation import Example, Task, phantom_examples, read_example
 from .shelf import Shelf
+from .splits import for_training, with_splits
 
 T = TypeVar("T")
 """An example, as the augmenter takes it."""
@@ -33,10 +34,7 @@ def examples(config: Config, task: Task, shelf: Shelf) -> tuple[list[Example], l
     cases = with_splits(find_cases(data.folder, task.inputs, data.splits), data.validation)
     validates = data.validation or any(case.split == VALIDATION for case in cases)
     check_cases(cases, data, task, (TRAIN, VALIDATION) if validates else (TRAIN,))
-    training = [case for case in cases if case.split == TRAIN]
-    if data.train:
-        order = np.random.default_rng(config.fit.seed).permutation(len(training))
-        training = [training[n] for n in sorted(order[: data.train])]
+    training = for_training(cases, data.train, config.fit.seed)
     validation = [case for case in cases if case.split == VALIDATION]
     found = shelf.examples([*training, *validation], lambda case: read_example(case, data, task))
     return found[: len(training)], found[len(training) :]

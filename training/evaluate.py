@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,17 @@ from ScaleEquivSegLib.errors import BadRequest, OutputExists
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.networks import UNet
 from ScaleEquivSegLib.scaling import magnified, magnified_labels
-from ScaleEquivSegLib.segmentation import Model, load_model, segment
-from ScaleEquivSegLib.volume import Volume, read_volume, resample
+from ScaleEquivSegLib.segmentation import Model, Settings, load_model, segment
+from ScaleEquivSegLib.volume import Volume, resample
 from ScaleEquivSegLib.whole_files import write_csv
 
-from .cases import BadData, LabelledCase, find_cases, with_splits
+from .cases import LabelledCase, find_cases, told_of
 from .checks import check_cases
 from .config import CaseData, labelling
-from .preparation import Task, as_classes, in_native_voxels, unlabelled_classes
+from .preparation import Task, in_native_voxels, read_labels, unlabelled_classes
 from .progress import followed
 from .reading import read_channels
+from .splits import of_split, with_splits
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,37 @@ def evaluate(
     scale_axis: ScaleAxis | None = None,
     settings: Mapping[str, Any] | None = None,
     table: Path | None = None,
+    device: str = "auto",
 ) -> dict[str, float]:
     """Mean Dice and HD95 per label and over all, over labelled cases in any layout; of every case into a table, too.
 
     What the values of the label files mean is taken from the bundle's card, where it says so; settings of `CaseData`
     say otherwise.
     """
-    if table and table.exists():
-        raise OutputExists(f"{table} exists; remove it, or name another file.")
-    rows = measured_rows(bundle_folder, data, split, scales, scale_axis, settings)
-    if table:
-        cells = ([("" if value != value else value) for value in astuple(row)] for row in rows)
-        write_csv([[field.name for field in fields(Row)], *cells], table)
+    rows: list[Row] = []
+    with rows_kept(table) as keep:
+        for of_case in measured_cases(bundle_folder, data, split, scales, scale_axis, settings, device):
+            rows += of_case
+            cells = ([("" if value != value else value) for value in astuple(row)] for row in rows)
+            keep([[field.name for field in fields(Row)], *cells])
     return {"cases": float(len({row.case for row in rows})), **summary(rows)}
+
+
+@contextmanager
+def rows_kept(table: Path | None) -> Iterator[Callable[[Sequence[Sequence[object]]], None]]:
+    """A way to keep what is known so far: it lies in a file beside the table, and becomes the table when all is done.
+
+    A table that is there is that of all cases; what was measured before an error is not lost.
+    """
+    if table is None:
+        yield lambda rows: None
+        return
+    unfinished = table.with_name(f"{table.stem}.unfinished{table.suffix}")
+    for path in (table, unfinished):
+        if path.exists():
+            raise OutputExists(f"{path} exists; remove it, or name another file.")
+    yield lambda rows: write_csv(rows, unfinished)
+    os.replace(unfinished, table)
 
 
 def measured_rows(
@@ -70,7 +91,20 @@ def measured_rows(
     scale_axis: ScaleAxis | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[Row]:
-    """Every class of every case at every scale.
+    """Every class of every case at every scale."""
+    return [row for rows in measured_cases(bundle_folder, data, split, scales, scale_axis, settings) for row in rows]
+
+
+def measured_cases(
+    bundle_folder: Path,
+    data: Path,
+    split: str | None,
+    scales: Sequence[float],
+    scale_axis: ScaleAxis | None,
+    settings: Mapping[str, Any] | None,
+    device: str = "auto",
+) -> Iterator[list[Row]]:
+    """Case by case every class at every scale.
 
     At every scale images and labels are magnified alike and measured on the magnified grid, so distances grow with it.
     That grid is in true millimetres even where the network is shown native voxels.
@@ -81,33 +115,47 @@ def measured_rows(
         if not isinstance(model.network, UNet):
             raise BadRequest(f"{bundle.name} has no scale axis that could be exchanged")
         model.network.axis = scale_axis
-    meant = replace(labelling(bundle.card["training"].get("data", {})), folder=data, **(settings or {}))
-    cases = followed(chosen_cases(bundle, meant, data, split), "measuring")
-    return [row for case in cases for row in _measured(model, case, meant, scales)]
+    meant = replace(labelling(trained_on(bundle)), folder=data, **(settings or {}))
+    how = Settings(device=device)
+    for case in followed(chosen_cases(bundle, meant, data, split), "measuring"):
+        with told_of(case.name):
+            rows = list(_measured(model, case, meant, scales, how))
+        yield rows
+
+
+def trained_on(bundle: Bundle) -> Mapping[str, Any]:
+    """What a bundle's card says of the data that it was trained on."""
+    data: Mapping[str, Any] = bundle.card["training"].get("data", {})
+    return data
 
 
 def chosen_cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None) -> list[LabelledCase]:
     """The cases of a split, checked. Where the data name none, those that training would hold out are `val`."""
+    table = trained_on(bundle).get("splits")
+    if split and table and not meant.splits:
+        raise BadRequest(
+            f"{bundle.name} was trained with the table of splits {table}: only with --splits it is known which cases "
+            f"are {split!r} and which it was trained on."
+        )
     cases = with_splits(find_cases(data, bundle.inputs, meant.splits), meant.validation)
-    chosen = [case for case in cases if split is None or case.split == split]
-    if not chosen:
-        known = ", ".join(sorted({case.split for case in cases if case.split})) or "none"
-        raise BadData(data, [f"it has no case{f' of split {split!r}; its splits: {known}' if split else ''}."])
+    chosen = of_split(cases, split, data)
     check_cases(chosen, meant, Task.from_card(bundle.card))
     return chosen
 
 
-def _measured(model: Model, case: LabelledCase, meant: CaseData, scales: Sequence[float]) -> Iterator[Row]:
+def _measured(
+    model: Model, case: LabelledCase, meant: CaseData, scales: Sequence[float], how: Settings
+) -> Iterator[Row]:
     task = Task.from_card(model.bundle.card)
     channels = read_channels(case)
     # Exactly on the image's grid, where they may be off by a rounding error, which would grow with the scale.
-    labels = Volume(as_classes(read_volume(case.labels), meant, task).array, channels[0].geometry)
+    labels = Volume(read_labels(case, meant, task).array, channels[0].geometry)
     unlabelled = unlabelled_classes(labels, meant, task)
     names = {label.value: label.name for label in task.labels}
     for scale in scales:
         images = _magnified(channels, scale)
         shown = in_native_voxels(images, task) if meant.native_voxels else images
-        found = Volume(segment(shown, model).labels.array, images[0].geometry)
+        found = Volume(segment(shown, model, how).labels.array, images[0].geometry)
         wanted = magnified_labels(labels, scale, len(names))
         looked_for = {value: name for value, name in names.items() if value not in unlabelled}
         measured = compare_classes(found, wanted, looked_for)

@@ -11,13 +11,16 @@ import numpy as np
 
 from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.classification import ClassifierModel, classify, load_classifier
-from ScaleEquivSegLib.errors import OutputExists, UnsuitableVolume
+from ScaleEquivSegLib.errors import OutputExists
 from ScaleEquivSegLib.whole_files import write_csv
 
-from .cases import BadData
+from .cases import told_of
 from .config import labelling
+from .evaluate import trained_on
 from .picture_metrics import figures
-from .pictures import LabelledPicture, find_pictures, with_splits
+from .picture_samples import PictureTask, prepared
+from .pictures import LabelledPicture, find_pictures
+from .splits import of_split, with_splits
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Answer:
 
 
 def evaluate_pictures(
-    bundle_folder: Path, data: Path, split: str | None = None, table: Path | None = None
+    bundle_folder: Path, data: Path, split: str | None = None, table: Path | None = None, device: str = "auto"
 ) -> dict[str, float]:
     """Accuracy and areas under the ROC curve over labelled pictures; the probabilities of every one into a table.
 
@@ -38,7 +41,7 @@ def evaluate_pictures(
     """
     if table and table.exists():
         raise OutputExists(f"{table} exists; remove it, or name another file.")
-    answers = measured_pictures(bundle_folder, data, split)
+    answers = measured_pictures(bundle_folder, data, split, device)
     if table:
         rows = ([answer.case, answer.wanted, *answer.probabilities.values()] for answer in answers)
         write_csv([["case", "class", *answers[0].probabilities], *rows], table)
@@ -46,24 +49,19 @@ def evaluate_pictures(
     return {"cases": float(len(answers)), **known}
 
 
-def measured_pictures(bundle_folder: Path, data: Path, split: str | None = None) -> list[Answer]:
+def measured_pictures(bundle_folder: Path, data: Path, split: str | None = None, device: str = "auto") -> list[Answer]:
     """The answer for every picture of a split. Where the data name none, what training would hold out is `val`."""
     model = load_classifier(read_bundle(bundle_folder))
-    trained_on = labelling(model.bundle.card["training"].get("data", {}))
-    found = find_pictures(data, [each.name for each in model.bundle.classes])
-    pictures = with_splits(found, trained_on.validation)
-    chosen = [picture for picture in pictures if split is None or picture.split == split]
-    if not chosen:
-        known = ", ".join(sorted({picture.split for picture in pictures if picture.split})) or "none"
-        raise BadData(data, [f"it has no picture of split {split!r}; its splits: {known}."])
-    return [_answer(picture, model) for picture in chosen]
+    task = PictureTask.from_card(model.bundle.card)
+    share = labelling(trained_on(model.bundle)).validation
+    chosen = of_split(with_splits(find_pictures(data, task.classes), share), split, data)
+    prepared(chosen, task, data)  # what the engine would refuse is told before anything is measured
+    return [_answer(picture, model, device) for picture in chosen]
 
 
-def _answer(picture: LabelledPicture, model: ClassifierModel) -> Answer:
-    try:
-        return Answer(picture.name, picture.of_class, classify(picture.volume, model).probabilities)
-    except UnsuitableVolume as error:
-        raise UnsuitableVolume(f"case {picture.name}: {error}") from error
+def _answer(picture: LabelledPicture, model: ClassifierModel, device: str) -> Answer:
+    with told_of(picture.name):
+        return Answer(picture.name, picture.of_class, classify(picture.volume, model, device).probabilities)
 
 
 def summary_of(answers: Sequence[Answer]) -> dict[str, float]:

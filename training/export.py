@@ -18,6 +18,7 @@ from torch import nn
 
 from ScaleEquivSegLib.bundles import CARD, WEIGHTS, kind_of, read_bundle
 from ScaleEquivSegLib.card import SCHEMA, SEAL, seal_of
+from ScaleEquivSegLib.errors import BadBundle
 from ScaleEquivSegLib.networks.unet import parameter_count
 from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
@@ -27,10 +28,17 @@ from .config import CaseData, Config, PhantomData, read_settings
 
 UNMEASURED = "none yet: no case was held out to validate on; `python -m training evaluate --note` measures others"
 
+WEIGHTS_SHOWN = 3
+
 
 def _described(data: PhantomData | CaseData) -> dict[str, Any]:
     """The settings of the data, with the folder's name alone: where it lies on a machine is nobody else's business."""
-    return {key: value.name if isinstance(value, Path) else value for key, value in asdict(data).items()}
+    return {key: name_of(value) if isinstance(value, Path) else value for key, value in asdict(data).items()}
+
+
+def name_of(folder: Path) -> str:
+    """The name of a file or folder, however its place is written: `.` has one, too."""
+    return Path(os.path.abspath(folder)).name
 
 
 def read_card_text(path: Path) -> dict[str, Any]:
@@ -54,6 +62,11 @@ def weights_of(network: nn.Module) -> bytes:
 
 def export_bundle(network: nn.Module, config: Config, command: str, metrics: Mapping[str, float], folder: Path) -> None:
     """Write weights and sealed card; the card comes last, so that an unfinished bundle is not taken for one."""
+    if broken := [name for name, values in network.state_dict().items() if not values.isfinite().all()]:
+        raise BadBundle(
+            f"{', '.join(broken[:WEIGHTS_SHOWN])} of the network have values that are NaN or infinite, and {folder} is "
+            "not written; train again with a lower fit.learning_rate."
+        )
     weights = weights_of(network)
     with in_one_piece(folder / WEIGHTS) as unfinished:
         unfinished.write_bytes(weights)

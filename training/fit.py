@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
 from ScaleEquivSegLib.networks.unet import restate_statistics
 
 from .augmentation import Augmenter
-from .config import BadConfig, ComputeConfig, Config
+from .config import BadConfig, Config
 from .data import Samples, check_shared, examples, training_loader, validation_loader
 from .export import export_bundle, network_arguments, read_card_text, weights_of
 from .picture_metrics import figure_names
@@ -85,15 +85,18 @@ def fit(
         return metrics
 
 
-def export_run(run_folder: Path, bundle_folder: Path, overwrite: bool = False) -> dict[str, float]:
-    """What `fit` does at its end, for the last checkpoint of a run, finished or not, on one device."""
-    config = recorded_config(run_folder)
+def export_run(
+    run_folder: Path, bundle_folder: Path, overwrite: bool = False, overrides: Sequence[str] = ()
+) -> dict[str, float]:
+    """What `fit` does at its end, for the last checkpoint of a run, finished or not, on one device. Overrides may say
+    where the data are now, on which statistics and figures are computed; the run stays what it is."""
+    config = recorded_config(run_folder, ["compute={devices: 1}", *overrides])
+    claim(run_folder, config, recorded_command(run_folder))
     if not overwrite:
         check_is_own(bundle_folder, run_folder)
     # Not on the shelf of the run, which may be going on.
     with tempfile.TemporaryDirectory(dir=run_folder, ignore_cleanup_errors=True) as folder:
-        run = _Run.of(replace(config, compute=ComputeConfig(devices=1)), Shelf(Path(folder)))
-        return _export(run, run_folder, bundle_folder)
+        return _export(_Run.of(config, Shelf(Path(folder))), run_folder, bundle_folder)
 
 
 @dataclass(frozen=True, eq=False)

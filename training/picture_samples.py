@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,21 +55,23 @@ def picture_examples(config: Config, task: PictureTask) -> tuple[list[PictureExa
     if not isinstance(config.data, CaseData):
         raise BadConfig("a classifier is trained on pictures: data.folder=FOLDER")
     training, held_out = chosen_pictures(config.data, task.classes, config.fit.seed)
+    found = prepared([*training, *held_out], task, config.data.folder or Path())
+    return found[: len(training)], found[len(training) :]
+
+
+def prepared(pictures: Iterable[LabelledPicture], task: PictureTask, source: Path) -> list[PictureExample]:
+    """Pictures as the engine shows them; all that it would refuse is told at once."""
     problems: list[str] = []
-    prepared = [[*_prepared(pictures, task, problems)] for pictures in (training, held_out)]
-    if problems:
-        raise BadData(config.data.folder or Path(), problems)
-    return prepared[0], prepared[1]
-
-
-def _prepared(pictures: Iterable[LabelledPicture], task: PictureTask, problems: list[str]) -> Iterator[PictureExample]:
-    """Pictures as the engine shows them; what it would refuse is a problem."""
+    found = []
     for picture in pictures:
         try:
             volume = checked_image(task.inputs[0], picture.volume, False, [])
-            yield PictureExample(working_picture(volume, task), task.classes.index(picture.of_class))
+            found.append(PictureExample(working_picture(volume, task), task.classes.index(picture.of_class)))
         except UnsuitableVolume as error:
             problems.append(f"case {picture.name}: {error}")
+    if problems:
+        raise BadData(source, problems)
+    return found
 
 
 class PictureAugmenter:

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ import numpy as np
 from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.volume import Geometry, Volume, read_slice
 
-from .cases import LIST, TRAIN, VALIDATION, BadData, read_rows
+from .cases import LIST, VALIDATION, BadData, read_rows
 from .config import BadConfig, CaseData
+from .splits import for_training, with_splits
 
 COLUMNS = ("case", "file", "class")
 ARRAYS = ("images", "labels", "names", "class_names")
@@ -32,6 +33,10 @@ class LabelledPicture:
     split: str = ""
     group: str = ""
     """A name that pictures of nearly the same share; a picture without one is alone."""
+
+    @property
+    def unit(self) -> str:
+        return self.group or self.name
 
 
 def find_pictures(source: Path, classes: Sequence[str]) -> list[LabelledPicture]:
@@ -63,36 +68,12 @@ def chosen_pictures(data: CaseData, classes: Sequence[str], seed: int) -> tuple[
     if data != unused:
         raise BadConfig("of the settings under data, pictures know folder, train and validation alone")
     pictures = with_splits(find_pictures(data.folder, classes), data.validation)
-    training, held_out = ([picture for picture in pictures if picture.split == split] for split in (TRAIN, VALIDATION))
+    training = for_training(pictures, data.train, seed)
+    held_out = [picture for picture in pictures if picture.split == VALIDATION]
     if not training or not held_out or data.train > len(training):
         there = f"{len(training)} to train on and {len(held_out)} to validate on"
         raise BadData(data.folder, [f"it has {there}; both are needed, and data.train asks for {data.train or 'all'}."])
-    if data.train:
-        order = np.random.default_rng(seed).permutation(len(training))
-        training = [training[n] for n in sorted(order[: data.train])]
     return training, held_out
-
-
-def with_splits(pictures: Sequence[LabelledPicture], share: float) -> list[LabelledPicture]:
-    """The pictures with some to validate on among them: if the data name none, about a share of those for training,
-    whole groups drawn once and for all. Pictures of data that name no split at all are for training."""
-    if not any(picture.split for picture in pictures):
-        pictures = [replace(picture, split=TRAIN) for picture in pictures]
-    if any(picture.split == VALIDATION for picture in pictures):
-        return list(pictures)
-    sizes = Counter(_group(picture) for picture in pictures if picture.split == TRAIN)
-    order = np.random.default_rng(0).permutation(len(sizes))
-    names = [list(sizes)[n] for n in order]
-    before = np.cumsum([0, *(sizes[name] for name in names)])[:-1]
-    held_out = {name for name, count in zip(names, before, strict=True) if count < share * sizes.total()}
-    return [
-        replace(picture, split=VALIDATION) if picture.split == TRAIN and _group(picture) in held_out else picture
-        for picture in pictures
-    ]
-
-
-def _group(picture: LabelledPicture) -> tuple[str, str]:
-    return (picture.group, "") if picture.group else ("", picture.name)
 
 
 # Layouts

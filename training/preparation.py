@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ScaleEquivSegLib.bundles import Channel, Label
 from ScaleEquivSegLib.errors import UnsuitableVolume
+from ScaleEquivSegLib.labelmap import class_key, segment_names
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.segmentation import Preparation, working_image
 from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, read_volume, resample
@@ -110,7 +111,7 @@ def phantom_examples(count: int, first_seed: int, data: PhantomData, task: Task)
 def read_example(case: LabelledCase, data: CaseData, task: Task) -> Example:
     """Read a case and its labels."""
     channels = read_channels(case)
-    labels = as_classes(read_volume(case.labels), data, task)
+    labels = read_labels(case, data, task)
     if data.native_voxels:
         *channels, labels = in_native_voxels([*channels, labels], task)
     return prepare(case.name, channels, labels, task, unlabelled_classes(labels, data, task))
@@ -124,12 +125,29 @@ def unlabelled_classes(labels: Volume, data: CaseData, task: Task) -> tuple[int,
     return tuple(label.value for label in task.labels if label.value not in present)
 
 
-def as_classes(labels: Volume, data: CaseData, task: Task) -> Volume:
-    """The values of a file as the card's classes."""
+def read_labels(case: LabelledCase, data: CaseData, task: Task) -> Volume:
+    """The labels of a case as the card's classes."""
+    return as_classes(read_volume(case.labels), data, task, segment_names(case.labels))
+
+
+def as_classes(labels: Volume, data: CaseData, task: Task, names: Mapping[int, str]) -> Volume:
+    """The values of a file, in which some may have names, as the card's classes."""
     classes = np.zeros(labels.array.shape, np.uint8)
-    for value, sources in enumerate(values_of_classes(data, task), start=1):
-        classes[np.isin(labels.array, sources)] = value
+    for value, meant in meanings(data, task, names).items():
+        classes[labels.array == value] = meant
     return Volume(classes, labels.geometry)
+
+
+def meanings(data: CaseData, task: Task, names: Mapping[int, str]) -> dict[int, int]:
+    """The class that each value of a file means, 0 for background. Names that the file gives to its values count, and
+    not what the values are, unless the data say what values mean."""
+    if names and not data.classes:
+        class_of = {class_key(label.name): label.value for label in task.labels}
+        known = {value: class_of[class_key(name)] for value, name in names.items() if class_key(name) in class_of}
+    else:
+        sources = enumerate(values_of_classes(data, task), start=1)
+        known = {value: meant for meant, values in sources for value in values}
+    return {**dict.fromkeys(data.background, 0), **known}
 
 
 def values_of_classes(data: CaseData, task: Task) -> list[tuple[int, ...]]:

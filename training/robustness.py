@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,13 @@ import numpy as np
 from ScaleEquivSegLib.bundles import Bundle, read_bundle
 from ScaleEquivSegLib.comparison import dice
 from ScaleEquivSegLib.segmentation import Model, load_model, segment
-from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, read_volume, resample, working_geometry
+from ScaleEquivSegLib.shades import Hounsfield
+from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, resample, working_geometry
 
-from .cases import LabelledCase
+from .cases import LabelledCase, told_of
 from .config import CaseData, labelling
-from .evaluate import chosen_cases
-from .preparation import Task, as_classes, labels_on
+from .evaluate import chosen_cases, trained_on
+from .preparation import Task, in_native_voxels, labels_on, read_labels
 from .progress import followed
 from .reading import read_channels
 
@@ -143,30 +144,43 @@ CHANGES: Mapping[str, Change] = {
 }
 
 
-def robustness(bundle_folder: Path, data: Path, split: str | None) -> dict[str, float]:
+def robustness(
+    bundle_folder: Path, data: Path, split: str | None = None, splits: Path | None = None
+) -> dict[str, float]:
     """Mean Dice over labels and cases after each change, and of the worst case."""
     bundle = read_bundle(bundle_folder)
     model = load_model(bundle)
-    meant = labelling(bundle.card["training"].get("data", {}))
-    scans = [_upright(case, meant, bundle) for case in chosen_cases(bundle, meant, data, split)]
+    meant = replace(labelling(trained_on(bundle)), folder=data, splits=splits)
+    cases = chosen_cases(bundle, meant, data, split)
+    scans = [_upright(case, meant, bundle) for case in cases]
     figures = {"cases": float(len(scans))}
-    for name, change in CHANGES.items():
-        found = [_mean_dice(change(scan, bundle), model) for scan in followed(scans, name)]
+    for name, change in changes_for(bundle).items():
+        found = []
+        for case, scan in followed(list(zip(cases, scans, strict=True)), name):
+            with told_of(case.name):
+                found.append(_mean_dice(change(scan, bundle), model, meant))
         figures |= {f"dice.{name}": float(np.nanmean(found)), f"dice.{name}.worst_case": float(np.nanmin(found))}
     return figures
+
+
+def changes_for(bundle: Bundle) -> dict[str, Change]:
+    """All changes that a bundle must not mind: the numbers of CT have a meaning."""
+    is_ct = any(isinstance(channel.normalisation, Hounsfield) for channel in bundle.inputs)
+    return {name: change for name, change in CHANGES.items() if not (is_ct and change is in_other_numbers)}
 
 
 def _upright(case: LabelledCase, meant: CaseData, bundle: Bundle) -> Scan:
     channels = read_channels(case)
     geometry = channels[0].geometry
-    labels = Volume(as_classes(read_volume(case.labels), meant, Task.from_card(bundle.card)).array, geometry)
+    labels = Volume(read_labels(case, meant, Task.from_card(bundle.card)).array, geometry)
     order = AxisOrder.towards(geometry.direction, bundle.orientation)
     return Scan(tuple(order.apply(resample(channel, geometry)) for channel in channels), order.apply(labels))
 
 
-def _mean_dice(scan: Scan, model: Model) -> float:
+def _mean_dice(scan: Scan, model: Model, meant: CaseData) -> float:
     """Over the labels that the case has."""
-    found = segment(scan.channels, model).labels.array
+    shown = in_native_voxels(scan.channels, model.bundle) if meant.native_voxels else scan.channels
+    found = segment(shown, model).labels.array
     wanted = scan.labels.array
     present = [label.value for label in model.bundle.labels if (wanted == label.value).any()]
     return float(np.mean([dice(found == value, wanted == value) for value in present])) if present else float("nan")

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,11 @@ def claim(folder: Path, config: Config, command: str) -> None:
     write_text(yaml.safe_dump(_plain(replace(config, card=Path(CARD))), sort_keys=False), folder / CONFIG)
 
 
-def recorded_config(folder: Path) -> Config:
-    """The configuration that the run in a folder was begun with."""
+def recorded_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration that the run in a folder was begun with; overrides may say where its data are now."""
     if not (folder / CONFIG).exists():
         raise SegmentationError(f"{folder} has no {CONFIG}; give the folder of a run that `training fit` began.")
-    return load_config(folder / CONFIG)
+    return load_config(folder / CONFIG, overrides)
 
 
 def recorded_command(folder: Path) -> str:
@@ -128,9 +128,13 @@ def _differences(begun: Config, now: Config) -> list[str]:
 
 
 def _settings(config: Config) -> Iterator[tuple[str, Any]]:
-    """All settings by their dotted names; of the card what networks are trained by, and nothing of the machines."""
+    """All settings by their dotted names; of the card what networks are trained by, and nothing of the machines, nor
+    where on them the data are."""
     values = _plain(config)
     del values["compute"]
+    values["data"].pop("folder", None)
+    if splits := values["data"].get("splits"):
+        values["data"]["splits"] = Path(splits).name
     card = read_card_text(config.card)
     task = PictureTask if kind_of(card) == "classification" else Task
     values["card"] = asdict(task.from_card(card))

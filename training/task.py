@@ -14,6 +14,7 @@ from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
 from ScaleEquivSegLib.comparison import dice
+from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.inference import WorkingImage, score_planes
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance, set_temperature
@@ -72,6 +73,16 @@ class NetworkTask(L.LightningModule):
         # Dropout too follows from the seed and the step, so that a run that was stopped drops what it would have.
         torch.manual_seed(random_seed(self.fit_config.seed, 3, self.global_step, self.global_rank))
         set_temperature(self.network, annealed(self.fit_config, self.global_step))
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        # The same in every process: none may wait for one that has stopped.
+        of_all = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")
+        assert isinstance(of_all, Tensor)
+        if not of_all.isfinite():
+            raise SegmentationError(
+                f"The loss is {of_all.item()} at step {self.global_step}, and cannot be trained on; set a lower "
+                "fit.learning_rate, or compute.precision=32-true if it is another."
+            )
 
     def with_load_balance(self, loss: Tensor) -> Tensor:
         """What a step is to lower: the loss, noted, and how unevenly dynamic layers use their kernels."""

@@ -51,6 +51,14 @@ def read_cases(source: Path, channels: Sequence[Channel]) -> CaseList:
     each is an image `<case>_<channel>`, or lies in a sub-folder named after the case and is found there by the same
     ending or by the card's patterns. A CSV has the columns `case` and one per channel; paths start at its own folder.
     """
+    found, problems = look_for_cases(source, channels)
+    if problems:
+        raise BadCaseList("\n  ".join([f"{source} cannot be used as a list of cases:", *problems]))
+    return found
+
+
+def look_for_cases(source: Path, channels: Sequence[Channel]) -> tuple[CaseList, list[str]]:
+    """The cases as `read_cases` finds them, and all that is wrong with them: if anything is, some lack images."""
     problems: list[str] = []
     try:
         if source.is_dir():
@@ -62,9 +70,7 @@ def read_cases(source: Path, channels: Sequence[Channel]) -> CaseList:
     problems += _name_problems([case.name for case in found.cases])
     if not found.cases and not problems:
         problems = [_nothing_found(found.ignored, channels)]
-    if problems:
-        raise BadCaseList("\n  ".join([f"{source} cannot be used as a list of cases:", *problems]))
-    return found
+    return found, problems
 
 
 def summary(names: Sequence[str]) -> str:

@@ -27,13 +27,7 @@ def suitable(
         raise UnsuitableVolume(f"{bundle.name} takes {len(names)} volume(s) ({', '.join(names)}), got {len(channels)}.")
     notes: list[str] = []
     checked = [checked_image(c, v, replace_nonfinite, notes) for c, v in zip(bundle.inputs, channels, strict=True)]
-    _check_differ(names, hashes)
-    notes += [
-        note
-        for name, volume in zip(names[1:], channels[1:], strict=True)
-        for note in _grid_notes(name, volume.geometry, names[0], channels[0].geometry)
-    ]
-    return checked, notes
+    return checked, [*notes, *notes_together(names, channels, hashes)]
 
 
 def checked_image(channel: Channel, volume: Volume, replace_nonfinite: bool, notes: list[str]) -> Volume:
@@ -53,6 +47,21 @@ def checked_image(channel: Channel, volume: Volume, replace_nonfinite: bool, not
     return image
 
 
+def notes_together(names: Sequence[str], channels: Sequence[Volume], hashes: Sequence[str]) -> list[str]:
+    """Notes on how channels lie to each other; one image given twice, or no place in common, is an error."""
+    for number, voxels in enumerate(hashes):
+        first = hashes.index(voxels)
+        if first < number:
+            raise UnsuitableVolume(
+                f"{names[first]} and {names[number]} are the same image; pick a different volume for each channel."
+            )
+    return [
+        note
+        for name, volume in zip(names[1:], channels[1:], strict=True)
+        for note in _grid_notes(name, volume.geometry, names[0], channels[0].geometry)
+    ]
+
+
 def _check_grid(name: str, geometry: Geometry) -> None:
     if not np.isfinite(geometry.ijk_to_ras).all() or geometry.voxel_ml == 0:
         raise UnsuitableVolume(f"{name} has no usable place in the world: voxel size or position is zero or no number.")
@@ -60,15 +69,6 @@ def _check_grid(name: str, geometry: Geometry) -> None:
         raise UnsuitableVolume(
             f"{name} lies on a sheared grid, its axes are not at right angles; resample it onto a straight one first."
         )
-
-
-def _check_differ(names: Sequence[str], hashes: Sequence[str]) -> None:
-    for number, voxels in enumerate(hashes):
-        first = hashes.index(voxels)
-        if first < number:
-            raise UnsuitableVolume(
-                f"{names[first]} and {names[number]} are the same image; pick a different volume for each channel."
-            )
 
 
 def _finite(name: str, volume: Volume, replace: bool, notes: list[str]) -> Volume:

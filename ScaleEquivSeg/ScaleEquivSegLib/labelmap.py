@@ -53,10 +53,11 @@ def read_labelmap(path: Path, check: Callable[[], None] = lambda: None) -> Label
     if present.sum() > MOST_CLASSES:
         raise UnsuitableVolume(f"{path} has {int(present.sum())} different values; pick a segmentation, not an image.")
     found = tuple(int(value) for value in np.flatnonzero(present) if value)
-    return Labelmap(Volume(labels, volume.geometry), found, _segment_names(path))
+    return Labelmap(Volume(labels, volume.geometry), found, segment_names(path))
 
 
-def _segment_names(path: Path) -> dict[int, str]:
+def segment_names(path: Path) -> dict[int, str]:
+    """The names that a file gives to its values: none, if it is no segmentation."""
     if Path(path).is_dir():
         return {}
     reader = sitk.ImageFileReader()

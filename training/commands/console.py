@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import shlex
 import sys
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -34,8 +35,16 @@ def silence_lightning() -> None:
 
 
 def this_command() -> str:
-    """The command that is running, as one would type it."""
-    return shlex.join(["python", "-m", "training", *sys.argv[1:]])
+    """The command that is running, as one would type it; of places outside this folder the names alone, for where
+    they are on a machine is nobody else's business."""
+    return shlex.join(["python", "-m", "training", *map(_without_place, sys.argv[1:])])
+
+
+def _without_place(argument: str) -> str:
+    """An argument, such as `FILE`, `--data=FILE` or `data.folder=FILE`."""
+    what, place = re.fullmatch(r"((?:--)?[\w.-]+=)?(.*)", argument, re.DOTALL).groups(default="")  # type: ignore[union-attr]
+    path = PurePath(place)
+    return f"{what}{path.name}" if path.is_absolute() or ".." in path.parts else argument
 
 
 def print_figures(figures: Mapping[str, float], json_file: Path | None = None) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ScaleEquivSegLib.cli.console import positive
 from ScaleEquivSegLib.errors import BadRequest
 
 from .console import Commands, list_of_names, print_figures, this_command
+
+if TYPE_CHECKING:
+    from ScaleEquivSegLib.bundles import Bundle
 
 
 def add_measuring(commands: Commands) -> None:
@@ -51,6 +54,7 @@ def _add_evaluate(commands: Commands) -> None:
         action=argparse.BooleanOptionalAction,
         help="show voxels of any size as if they had the card's spacing",
     )
+    evaluate.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: what there is)")
     evaluate.add_argument(
         "--cases", type=Path, metavar="CSV", help="also write every case, scale and label, or probability, here"
     )
@@ -68,6 +72,7 @@ def _add_robustness(commands: Commands) -> None:
     robustness.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
     robustness.add_argument("--data", type=Path, required=True, help="labelled cases, as for evaluate")
     robustness.add_argument("--split", help="only the cases of this split")
+    robustness.add_argument("--splits", type=Path, metavar="CSV", help="which case is of which split (case, split)")
     robustness.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     robustness.set_defaults(command=_robustness)
 
@@ -115,8 +120,6 @@ def _values(text: str) -> tuple[int, ...]:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    if options.note and (options.scale_axis or options.native_voxels):
-        raise BadRequest("--note is for a bundle as its card describes it: not with --scale-axis or --native-voxels")
     from ScaleEquivSegLib.bundles import read_bundle
 
     from ..evaluate import evaluate
@@ -124,13 +127,23 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     names = ("splits", "classes", "background", "absent_is_unlabelled", "native_voxels")
     settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if read_bundle(options.bundle).kind == "classification":
+    bundle = read_bundle(options.bundle)
+    if options.note:
+        _check_notable(options, bundle)
+    if bundle.kind == "classification":
         if settings or options.scale_axis or options.scales != (1.0,):
-            raise BadRequest("a classification is measured with --split, --cases, --json and --note alone.")
-        figures = evaluate_pictures(options.bundle, options.data, options.split, options.cases)
+            raise BadRequest("a classification is measured with --split, --device, --cases, --json and --note alone.")
+        figures = evaluate_pictures(options.bundle, options.data, options.split, options.cases, options.device)
     else:
         figures = evaluate(
-            options.bundle, options.data, options.split, options.scales, options.scale_axis, settings, options.cases
+            options.bundle,
+            options.data,
+            options.split,
+            options.scales,
+            options.scale_axis,
+            settings,
+            options.cases,
+            options.device,
         )
     print_figures(figures, options.json)
     if options.note:
@@ -139,10 +152,29 @@ def _evaluate(options: argparse.Namespace) -> None:
         note_measurements(options.bundle, figures, this_command())
 
 
+def _check_notable(options: argparse.Namespace, bundle: Bundle) -> None:
+    """Refuse figures that would say something else in the card than what its users get."""
+    from ..evaluate import trained_on
+    from ..export import name_of
+
+    data = trained_on(bundle)
+    native = data.get("native_voxels", False) if options.native_voxels is None else options.native_voxels
+    if options.scale_axis or native:
+        raise BadRequest(
+            "--note is for a bundle as everybody runs it: not with --scale-axis or --native-voxels, and with "
+            "--no-native-voxels if it was trained on native voxels"
+        )
+    if not options.split and data.get("folder") == name_of(options.data):
+        raise BadRequest(
+            f"{bundle.name} was trained on cases of {data['folder']}: say which of them to measure for the card, such "
+            "as --split val"
+        )
+
+
 def _robustness(options: argparse.Namespace) -> None:
     from ..robustness import robustness
 
-    print_figures(robustness(options.bundle, options.data, options.split), options.json)
+    print_figures(robustness(options.bundle, options.data, options.split, options.splits), options.json)
 
 
 def _equivariance(options: argparse.Namespace) -> None:

@@ -33,6 +33,9 @@ def _add_fit(commands: Commands) -> None:
 def _add_export(commands: Commands) -> None:
     export = commands.add_parser("export", help="make a bundle of a run's last checkpoint")
     export.add_argument("--run", type=Path, required=True, help="the folder of a run, finished or not")
+    export.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="where the data are now, e.g. data.folder=FOLDER"
+    )
     export.add_argument("--bundle", type=Path, required=True, help="the folder to export to")
     export.add_argument("--overwrite", action="store_true", help="replace a bundle that another run has made")
     export.set_defaults(command=_export)
@@ -80,7 +83,7 @@ def _export(options: argparse.Namespace) -> None:
 
     silence_lightning()
     started = time.monotonic()
-    _tell(export_run(options.run, options.bundle, options.overwrite), options.bundle, started)
+    _tell(export_run(options.run, options.bundle, options.overwrite, options.overrides), options.bundle, started)
 
 
 def _predict(options: argparse.Namespace) -> None:

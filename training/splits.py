@@ -1,0 +1,74 @@
+"""Which labelled cases are for what: the splits that the data name, what is held out where they name none to validate
+on, and the cases that a run trains on. For volumes and pictures alike."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+
+from .cases import TRAIN, VALIDATION, BadData
+
+
+class Labelled(Protocol):
+    """A labelled case, of whatever kind."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def split(self) -> str:
+        """Empty where the data name none."""
+
+    @property
+    def unit(self) -> str:
+        """What it belongs to that is held out as a whole: cases of one unit show nearly the same."""
+
+
+T = TypeVar("T", bound=Labelled)
+
+
+def with_splits(cases: Sequence[T], share: float) -> list[T]:
+    """The cases with some to validate on among them: if the data name none, about a share of those for training, unless
+    that is 0. Cases of data that name no split at all are for training.
+
+    Whether a unit is held out depends on its name alone, whichever others there are and in whatever order: a case that
+    a network was trained on is not held out from it because some were added or removed. Only where no name falls into
+    the share, the one that comes nearest is held out.
+    """
+    if not any(case.split for case in cases):
+        cases = [replace(case, split=TRAIN) for case in cases]
+    if share == 0 or any(case.split == VALIDATION for case in cases):
+        return list(cases)
+    places = {case.unit: _place(case.unit) for case in cases if case.split == TRAIN}
+    last = max(share, min(places.values(), default=share))
+    held_out = {unit for unit, place in places.items() if place <= last}
+    return [
+        replace(case, split=VALIDATION) if case.split == TRAIN and case.unit in held_out else case for case in cases
+    ]
+
+
+def _place(unit: str) -> float:
+    """A number from 0 to 1 that a name has for ever: names are spread evenly."""
+    return int.from_bytes(hashlib.sha256(unit.encode(errors="backslashreplace")).digest()[:8], "big") / 2**64
+
+
+def for_training(cases: Sequence[T], count: int, seed: int) -> list[T]:
+    """The cases to train on, or so many of them, drawn by the seed."""
+    training = [case for case in cases if case.split == TRAIN]
+    if not count:
+        return training
+    order = np.random.default_rng(seed).permutation(len(training))
+    return [training[n] for n in sorted(order[:count])]
+
+
+def of_split(cases: Sequence[T], split: str | None, source: Path) -> list[T]:
+    """The cases of a split, or all; there must be one."""
+    chosen = [case for case in cases if split is None or case.split == split]
+    if not chosen:
+        known = ", ".join(sorted({case.split for case in cases if case.split})) or "none"
+        raise BadData(source, [f"it has no case{f' of split {split!r}; its splits: {known}' if split else ''}."])
+    return chosen
