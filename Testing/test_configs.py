@@ -91,7 +91,7 @@ def test_the_readme_says_for_each_release_of_brats_what_its_values_mean(release:
         overrides = [f"card=brats_{part}.card.yaml", f"data.classes={classes}", f"data.background={background}"]
         config = load_config(BY_NAME["brats_se_unet"], overrides)
         assert isinstance(config.data, CaseData)
-        found = as_classes(values, config.data, Task.from_card(read_card_text(config.card))).array.ravel()
+        found = as_classes(values, config.data, Task.from_card(read_card_text(config.card)), {}).array.ravel()
         wanted = {"core": {"necrosis", "enhancing"}, "enhancing": {"enhancing"}}[part]
         assert [bool(value) for value in found[1:]] == [name in wanted for name in meaning.values()]
         assert {*config.data.classes[0], *config.data.background} == {0, *meaning}  # another release's are refused

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ScaleEquivSegLib.volume import Geometry, Volume
-from training.cases import TRAIN, VALIDATION, BadData, LabelledCase
+from training.cases import TEST, TRAIN, VALIDATION, BadData, LabelledCase
 from training.pictures import LabelledPicture
 from training.splits import for_training, of_split, with_splits
 
@@ -39,6 +40,20 @@ def test_of_few_cases_one_is_held_out_at_least_unless_none_is_wanted() -> None:
     (one,) = held_out(few)
     assert held_out(few, 0.01) == {one}
     assert held_out(few, 0) == set()
+
+
+def test_some_are_held_out_to_test_on_if_that_is_asked_and_never_those_that_validate() -> None:
+    known = cases(300)
+    split = with_splits(known, 0.15, 0.15)
+    tested = {case.name for case in split if case.split == TEST}
+    assert 0.1 < len(tested) / 300 < 0.2
+    assert {case.name for case in split if case.split == VALIDATION} == held_out(known)
+    named = [*cases(2, VALIDATION), *(replace(case, name=f"more {case.name}") for case in cases(300))]
+    named = [replace(case, split=case.split or TRAIN) for case in named]
+    again = with_splits(named, 0.15, 0.15)
+    assert [case.split for case in again[:2]] == [VALIDATION] * 2
+    assert {case.split for case in again[2:]} == {TRAIN, TEST}
+    assert with_splits(again, 0.15, 0.5) == again
 
 
 def test_only_cases_for_training_are_held_out_and_only_where_the_data_hold_out_none() -> None:

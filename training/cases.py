@@ -18,7 +18,7 @@ from ScaleEquivSegLib.cases import IMAGE_ENDINGS, Case, by_name, look_for_cases,
 from ScaleEquivSegLib.errors import BadCaseList, SegmentationError
 
 LABEL_ENDINGS = (*IMAGE_ENDINGS, ".seg.nrrd")
-TRAIN, VALIDATION = "train", "val"
+TRAIN, VALIDATION, TEST = "train", "val", "test"
 BRATS_LABELS = ("_seg", "-seg")
 LIST = "cases.csv"
 

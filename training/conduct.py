@@ -180,7 +180,7 @@ def _training_cases(config: Config) -> int:
         found = find_pictures(data.folder, PictureTask.from_card(card).classes)
     else:
         found = find_cases(data.folder, Task.from_card(card).inputs, data.splits)
-    training = for_training(with_splits(found, data.validation), data.train, config.fit.seed)
+    training = for_training(with_splits(found, data.validation, data.test), data.train, config.fit.seed)
     if len(training) < data.train:
         raise BadConfig(f"{data.folder} has {len(training)} cases to train on, not {data.train}")
     return len(training)

@@ -73,6 +73,9 @@ class CaseData:
     validation: Share = 0.15
     """The share of the cases for training to validate on instead, where the data name none for that; with 0 there may
     be none, and the bundle then has no figures until `evaluate` notes some."""
+    test: Share = 0.0
+    """The share of the cases for training to test on, where the data name none for that: neither trained on nor
+    validated on."""
     classes: tuple[tuple[int, ...], ...] = ()
     """For each label of the card the values in the files that mean it; the card's own values if none are given."""
     background: tuple[int, ...] = (0,)
@@ -247,11 +250,11 @@ def typed(kind: type[T], values: Any) -> T:
 
 
 def labelling(values: Mapping[str, Any]) -> CaseData:
-    """What the values in label files mean, how voxels are shown and which share is held out, of a bundle's record of
+    """What the values in label files mean, how voxels are shown and which shares are held out, of a bundle's record of
     its training data."""
     known = ["classes", "background", "absent_is_unlabelled", "native_voxels"]
     if "folder" in values:  # for phantoms it is a number of them
-        known.append("validation")
+        known += ["validation", "test"]
     return typed(CaseData, {key: values[key] for key in known if key in values})
 
 

@@ -31,7 +31,7 @@ def examples(config: Config, task: Task, shelf: Shelf) -> tuple[list[Example], l
         )
     if data.folder is None:
         raise BadConfig("name the folder of the cases: data.folder=FOLDER")
-    cases = with_splits(find_cases(data.folder, task.inputs, data.splits), data.validation)
+    cases = with_splits(find_cases(data.folder, task.inputs, data.splits), data.validation, data.test)
     validates = data.validation or any(case.split == VALIDATION for case in cases)
     check_cases(cases, data, task, (TRAIN, VALIDATION) if validates else (TRAIN,))
     training = for_training(cases, data.train, config.fit.seed)

@@ -137,7 +137,7 @@ def chosen_cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None)
             f"{bundle.name} was trained with the table of splits {table}: only with --splits it is known which cases "
             f"are {split!r} and which it was trained on."
         )
-    cases = with_splits(find_cases(data, bundle.inputs, meant.splits), meant.validation)
+    cases = with_splits(find_cases(data, bundle.inputs, meant.splits), meant.validation, meant.test)
     chosen = of_split(cases, split, data)
     check_cases(chosen, meant, Task.from_card(bundle.card))
     return chosen

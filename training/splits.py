@@ -1,17 +1,17 @@
-"""Which labelled cases are for what: the splits that the data name, what is held out where they name none to validate
-on, and the cases that a run trains on. For volumes and pictures alike."""
+"""Which labelled cases are for what: the splits that the data name, what is held out where they name none to
+validate or to test on, and the cases that a run trains on. For volumes and pictures alike."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from .cases import TRAIN, VALIDATION, BadData
+from .cases import TEST, TRAIN, VALIDATION, BadData
 
 
 class Labelled(Protocol):
@@ -31,9 +31,9 @@ class Labelled(Protocol):
 T = TypeVar("T", bound=Labelled)
 
 
-def with_splits(cases: Sequence[T], share: float) -> list[T]:
-    """The cases with some to validate on among them: if the data name none, about a share of those for training, unless
-    that is 0. Cases of data that name no split at all are for training.
+def with_splits(cases: Sequence[T], validation: float, test: float = 0.0) -> list[T]:
+    """The cases with some to validate on and some to test on: if the data name none, about a share of those for
+    training, unless that is 0. Cases of data that name no split at all are for training.
 
     Whether a unit is held out depends on its name alone, whichever others there are and in whatever order: a case that
     a network was trained on is not held out from it because some were added or removed. Only where no name falls into
@@ -41,14 +41,21 @@ def with_splits(cases: Sequence[T], share: float) -> list[T]:
     """
     if not any(case.split for case in cases):
         cases = [replace(case, split=TRAIN) for case in cases]
-    if share == 0 or any(case.split == VALIDATION for case in cases):
-        return list(cases)
+    named = {case.split for case in cases}
     places = {case.unit: _place(case.unit) for case in cases if case.split == TRAIN}
+    # From one end of the same order each, so that what one of them takes does not depend on the other.
+    to_test = _first({unit: 1 - place for unit, place in places.items()}, 0 if TEST in named else test)
+    to_validate = _first(places, 0 if VALIDATION in named else validation)
+    split_of = {**dict.fromkeys(to_test, TEST), **dict.fromkeys(to_validate, VALIDATION)}
+    return [replace(case, split=split_of.get(case.unit, TRAIN)) if case.split == TRAIN else case for case in cases]
+
+
+def _first(places: Mapping[str, float], share: float) -> set[str]:
+    """The units whose place is within a share, one at least."""
+    if share == 0:
+        return set()
     last = max(share, min(places.values(), default=share))
-    held_out = {unit for unit, place in places.items() if place <= last}
-    return [
-        replace(case, split=VALIDATION) if case.split == TRAIN and case.unit in held_out else case for case in cases
-    ]
+    return {unit for unit, place in places.items() if place <= last}
 
 
 def _place(unit: str) -> float:

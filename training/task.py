@@ -75,6 +75,8 @@ class NetworkTask(L.LightningModule):
         set_temperature(self.network, annealed(self.fit_config, self.global_step))
 
     def on_before_backward(self, loss: Tensor) -> None:
+        if getattr(self.trainer.precision_plugin, "scaler", None):
+            return  # in float16 numbers overflow now and then, and such a step is left out
         # The same in every process: none may wait for one that has stopped.
         of_all = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")
         assert isinstance(of_all, Tensor)
