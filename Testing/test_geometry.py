@@ -228,6 +228,6 @@ def test_a_ball_at_a_known_point_is_found_there_on_the_grid_of_the_first_channel
     at_point = tuple(np.round(source_indices(grids[0], point_grid(point))).astype(int)[0, 0, 0, ::-1])
     assert labels.array[at_point] == 1
     assert labels.array[0, 0, 0] == 0
-    # Much less than the half voxel by which grids are easily mistaken, of the input or of the network.
+    # Half of the half voxel by which grids are easily mistaken, of the input or of the network.
     coarsest = radius / RADIUS
-    assert np.linalg.norm(found_center(labels) - point) < min(0.15 * coarsest, np.linalg.norm(grids[0].spacing) / 4)
+    assert np.linalg.norm(found_center(labels) - point) < min(0.25 * coarsest, np.linalg.norm(grids[0].spacing) / 4)
