@@ -45,12 +45,14 @@ CASES = ["phantom_000000", "phantom_000001"]
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
 
 
-def bundle(folder: Path, config_name: str = "phantom_unet", data: CaseData | None = None) -> Path:
+def bundle(
+    folder: Path, config_name: str = "phantom_unet", data: CaseData | None = None, held_out: Sequence[str] = ()
+) -> Path:
     """A bundle of a small network that has not been trained."""
     config = load_config(CONFIGS / f"{config_name}.yaml", ["network.arguments={channels: [2, 2]}"])
     channels = 4 if "4" in config_name else 1
     network = build_network("unet", {"in_channels": channels, "classes": 3, "channels": [2, 2]})
-    export_bundle(network, replace(config, data=data) if data else config, "test", {}, folder)
+    export_bundle(network, replace(config, data=data) if data else config, "test", {}, folder, held_out)
     return folder
 
 
@@ -213,6 +215,27 @@ def test_where_data_name_no_split_what_training_held_out_is_measured(tmp_path: P
     measured = {row.case for row in measured_rows(trained, tmp_path / "data", "val")}
     assert measured == {example.name for example in held_out}
     assert measured == {"case1", "case2", "case5"}
+
+
+def test_what_the_card_says_was_held_out_is_measured_whatever_the_data_say(tmp_path: Path, sharp_eyed: None) -> None:
+    names = [f"case{number}" for number in range(8)]
+    for name in names:
+        write_case(tmp_path / "data", name, [0, 1, 2])
+    trained = bundle(tmp_path / "bundle", data=CaseData(tmp_path / "data"), held_out=["case3", "case6"])
+
+    def measured(split: str, **settings: Path) -> set[str]:
+        return {row.case for row in measured_rows(trained, tmp_path / "data", split, settings=settings)}
+
+    assert measured("val") == {"case3", "case6"}
+    assert measured("train") == {*names} - {"case3", "case6"}
+    table = tmp_path / "data" / "cases.csv"
+    table.write_text("\n".join(["case,split", *(f"{name},{'val' if name < 'case4' else 'test'}" for name in names)]))
+    assert measured("val") == {"case3", "case6"}
+    assert measured("test") == {"case4", "case5", "case7"}
+    assert measured("val", splits=table) == {*names[:4]}
+    table.write_text("case,split\ncase3,val\n")
+    with pytest.raises(BadData, match="held out cases that are not there: case6"):
+        measured("val")
 
 
 def test_a_bundle_trained_with_a_table_of_splits_is_measured_on_a_split_of_that_table_alone(

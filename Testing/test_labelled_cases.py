@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from ScaleEquivSegLib.bundles import Channel, Label
+from ScaleEquivSegLib.bundles import Channel, Label, read_bundle
 from ScaleEquivSegLib.errors import BadCaseList, UnreadableVolume, UnsuitableVolume
 from ScaleEquivSegLib.labelmap import segment_header
 from ScaleEquivSegLib.shades import Percentiles
@@ -19,7 +19,7 @@ from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, read_volume
 from training.cases import TRAIN, VALIDATION, BadData, LabelledCase, find_cases
 from training.checks import check_cases
 from training.config import CaseData, load_config
-from training.evaluate import evaluate
+from training.evaluate import evaluate, measured_rows
 from training.fit import fit
 from training.preparation import Task, as_classes, read_labels, unlabelled_classes
 from training.reading import read_channels
@@ -481,6 +481,8 @@ def test_a_run_trains_on_cases_on_disk_and_its_bundle_knows_what_their_values_me
     config = load_config(CONFIGS / "brats_se_unet.yaml", [*settings, "fit.batch=1", "fit.checkpoint_every=2"])
     fit(config, "test", tmp_path / "run", tmp_path / "bundle")
     assert evaluate(tmp_path / "bundle", tmp_path)["cases"] == 3
+    held_out = read_bundle(tmp_path / "bundle").card["training"]["data"]["held_out"]
+    assert [row.case for row in measured_rows(tmp_path / "bundle", tmp_path, "val")] == held_out != []
 
     write_labels(tmp_path / "b" / "b_seg.nii.gz", (0, 9), grid)
     with pytest.raises(BadData, match=r"case b: .* has the values 9"):

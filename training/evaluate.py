@@ -22,13 +22,13 @@ from ScaleEquivSegLib.segmentation import Model, Settings, load_model, segment
 from ScaleEquivSegLib.volume import Volume, resample
 from ScaleEquivSegLib.whole_files import write_csv
 
-from .cases import LabelledCase, find_cases, told_of
+from .cases import VALIDATION, BadData, LabelledCase, find_cases, told_of
 from .checks import check_cases
 from .config import CaseData, labelling
 from .preparation import Task, in_native_voxels, read_labels, unlabelled_classes
 from .progress import followed
 from .reading import read_channels
-from .splits import of_split, with_splits
+from .splits import as_held_out, of_split, with_splits
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,26 @@ def trained_on(bundle: Bundle) -> Mapping[str, Any]:
 
 
 def chosen_cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None) -> list[LabelledCase]:
-    """The cases of a split, checked. Where the data name none, those that training would hold out are `val`."""
-    table = trained_on(bundle).get("splits")
-    if split and table and not meant.splits:
+    """The cases of a split, checked. Those that the card says were held out are `val`, whatever the data say, unless a
+    table of splits is given."""
+    table, held_out = trained_on(bundle).get("splits"), trained_on(bundle).get("held_out", [])
+    if split and table and not meant.splits and not (split == VALIDATION and held_out):
         raise BadRequest(
             f"{bundle.name} was trained with the table of splits {table}: only with --splits it is known which cases "
             f"are {split!r} and which it was trained on."
         )
-    cases = with_splits(find_cases(data, bundle.inputs, meant.splits), meant.validation, meant.test)
-    chosen = of_split(cases, split, data)
+    cases = find_cases(data, bundle.inputs, meant.splits)
+    if held_out and not meant.splits:
+        cases = as_held_out(cases, held_out)
+        if split == VALIDATION and (absent := sorted(set(held_out) - {case.name for case in cases})):
+            raise BadData(
+                data,
+                [
+                    f"{bundle.name} held out cases that are not there: {', '.join(absent)}. A table of splits, given "
+                    "with --splits, says otherwise what to measure."
+                ],
+            )
+    chosen = of_split(with_splits(cases, meant.validation, meant.test), split, data)
     check_cases(chosen, meant, Task.from_card(bundle.card))
     return chosen
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,18 @@ def weights_of(network: nn.Module) -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
 
 
-def export_bundle(network: nn.Module, config: Config, command: str, metrics: Mapping[str, float], folder: Path) -> None:
-    """Write weights and sealed card; the card comes last, so that an unfinished bundle is not taken for one."""
+def export_bundle(
+    network: nn.Module,
+    config: Config,
+    command: str,
+    metrics: Mapping[str, float],
+    folder: Path,
+    held_out: Sequence[str] = (),
+) -> None:
+    """Write weights and sealed card; the card comes last, so that an unfinished bundle is not taken for one.
+
+    It names the cases that were held out, so that whoever measures can tell them from those that were trained on.
+    """
     if broken := [name for name, values in network.state_dict().items() if not values.isfinite().all()]:
         raise BadBundle(
             f"{', '.join(broken[:WEIGHTS_SHOWN])} of the network have values that are NaN or infinite, and {folder} is "
@@ -79,7 +89,7 @@ def export_bundle(network: nn.Module, config: Config, command: str, metrics: Map
         "parameters": parameter_count(network),
         "training": {
             "command": command,
-            "data": _described(config.data),
+            "data": {**_described(config.data), **({"held_out": sorted(held_out)} if held_out else {})},
             "augmentation": asdict(config.augmentation),
             "fit": asdict(config.fit),
             "torch": torch.__version__,

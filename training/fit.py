@@ -24,7 +24,7 @@ from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
 from ScaleEquivSegLib.networks.unet import restate_statistics
 
 from .augmentation import Augmenter
-from .config import BadConfig, Config
+from .config import BadConfig, CaseData, Config
 from .data import Samples, check_shared, examples, training_loader, validation_loader
 from .export import export_bundle, network_arguments, read_card_text, weights_of
 from .picture_metrics import figure_names
@@ -110,6 +110,8 @@ class _Run:
     """None if no case was held out."""
     metrics: Mapping[str, str]
     """The names of the bundle's figures, each with the name by which the module logs it."""
+    held_out: Sequence[str] = ()
+    """The names of cases on disk that are there to validate on."""
 
     @staticmethod
     def of(config: Config, shelf: Shelf) -> _Run:
@@ -132,7 +134,9 @@ def _segmentation(config: Config, card: Mapping[str, Any], shelf: Shelf) -> _Run
         return validation_loader(held_out, len(task.labels) + 1, trainer.global_rank, trainer.world_size)
 
     per_class = {f"dice.{label.name}": f"val_dice_{label.value}" for label in task.labels}
-    return _Run(config, SegmentationTask(network, config.fit), samples, validation, {"dice": "val_dice", **per_class})
+    names = [example.name for example in held_out] if isinstance(config.data, CaseData) else []
+    metrics = {"dice": "val_dice", **per_class}
+    return _Run(config, SegmentationTask(network, config.fit), samples, validation, metrics, names)
 
 
 def _classification(config: Config, card: Mapping[str, Any]) -> _Run:
@@ -190,7 +194,7 @@ def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float
         if state["global_step"] < run.config.fit.steps:
             command += f"  # exported after step {state['global_step']}"
         note_as_own(weights_of(run.module.network), run_folder)
-        export_bundle(run.module.network, run.config, command, metrics, bundle_folder)
+        export_bundle(run.module.network, run.config, command, metrics, bundle_folder, run.held_out)
     return metrics
 
 

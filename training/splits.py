@@ -4,7 +4,7 @@ validate or to test on, and the cases that a run trains on. For volumes and pict
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -56,6 +56,14 @@ def _first(places: Mapping[str, float], share: float) -> set[str]:
         return set()
     last = max(share, min(places.values(), default=share))
     return {unit for unit, place in places.items() if place <= last}
+
+
+def as_held_out(cases: Sequence[T], names: Collection[str]) -> list[T]:
+    """The cases with these to validate on and no others."""
+    others = {VALIDATION: TRAIN, "": TRAIN}
+    return [
+        replace(case, split=VALIDATION if case.unit in names else others.get(case.split, case.split)) for case in cases
+    ]
 
 
 def _place(unit: str) -> float:
