@@ -236,6 +236,7 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
     def test_a_run_of_the_panel_can_be_cancelled_and_the_next_one_ends_with_a_result(self):
         slicer.util.selectModule("ScaleEquivSeg")
         panel = slicer.util.getModuleWidget("ScaleEquivSeg")
+        panel.ui.taskSelector.currentText = "phantom"
         panel.ui.networkSelector.currentText = "Baseline"
         noise = np.random.default_rng(0).normal(1000, 100, (96, 96, 96)).astype(np.int16)
         panel.logic.getParameterNode().inputVolumes = [slicer.util.addVolumeFromArray(noise, name="noise")]

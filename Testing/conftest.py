@@ -1,6 +1,8 @@
 """Shared by all tests: the stand-in host, started before anything else can import Qt."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,11 +11,25 @@ import slicerhost
 slicerhost.start()
 
 from panel_user import User  # noqa: E402  # it imports slicer, which the host fills
+from ScaleEquivSegLib.bundles import bundled_models  # noqa: E402
+from ScaleEquivSegLib.panel import models  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def phantom_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two models of one task."""
+    folder = tmp_path_factory.mktemp("phantom models")
+    for name in ("phantom-se_unet", "phantom-unet"):
+        shutil.copytree(bundled_models() / name, folder / name)
+    return folder
 
 
 @pytest.fixture
-def user() -> Iterator[User]:
-    """The panel in a fresh scene; what slots raise fails the test."""
+def user(phantom_models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[User]:
+    """The panel in a fresh scene, with the models of the phantom alone unless the test has put others in their place;
+    what slots raise fails the test."""
+    if models.bundled_models is bundled_models:
+        monkeypatch.setattr(models, "bundled_models", lambda: phantom_models)
     user = User(slicerhost.start())
     yield user
     user.host.close()

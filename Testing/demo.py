@@ -54,6 +54,7 @@ def main(folder: Path) -> None:
 def _segment(widget: Any, volume: Any) -> dict[str, Any]:
     """Choose a volume and both networks, press Segment, and wait for the two segmentation nodes."""
     ui = widget.ui
+    ui.taskSelector.currentText = "phantom"
     slicer.util.findChild(widget.parent, "channelSelector0").setCurrentNode(volume)
     ui.networkSelector.currentText = "Both"
     _press(ui.segmentButton, ui)

@@ -53,6 +53,7 @@ def test_a_sample_is_made_and_shown_with_its_exact_labels_hidden_and_chosen_in_t
     host: slicerhost.Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samples, "SAMPLES", SMALL)
+    slicer.modules.ScaleEquivSegWidget.ui.taskSelector.currentText = "phantom"
     source = host.sample_data[1]
     volume, exact = source.customDownloader(source)  # as the button does
     host.process_events()
