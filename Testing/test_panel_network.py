@@ -58,6 +58,17 @@ def test_what_a_card_says_is_never_taken_for_html(tmp_path: Path) -> None:
     assert "&lt;b&gt; 1" in html
 
 
+def test_of_figures_at_several_scales_the_mean_dice_is_said_of_each_and_the_rest_of_cases_as_they_are(
+    tmp_path: Path,
+) -> None:
+    metrics = {"cases": 3.0, "dice.mean@0.5": 0.61, "hd95.mean@0.5": 7.5, "dice.mean@1": 0.82, "hd95.mean@1": 1.5}
+    html = card_as_html(read_bundle(renamed(tmp_path, "swept", metrics=metrics)))
+    assert "cases 3, dice.mean 0.82, hd95.mean 1.5</p>" in html
+    assert "×0.5 0.61, ×1 0.82</p>" in html
+    assert "7.5" not in html
+    assert "by scale" not in card_as_html(read_bundle(renamed(tmp_path, "at-one", metrics={"dice.mean@1": 0.82})))
+
+
 def test_time_and_memory_are_said_where_they_were_measured(tmp_path: Path) -> None:
     assert "Time and memory" not in card_as_html(read_bundle(renamed(tmp_path, "unmeasured")))
     expected = {"size": [181, 217, 181], "seconds": 12.3, "gib": 1.25, "machine": "two cores"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 
 from slicer.i18n import tr as _
@@ -10,7 +11,7 @@ from ..bundles import Bundle
 
 
 def card_as_html(bundle: Bundle) -> str:
-    """All that the card tells a user; what it says is shown as it stands there and never taken for HTML."""
+    """What the card tells a user; what it says is shown as it stands there and never taken for HTML."""
     card = bundle.card
     data = card["training_data"]
     said = {
@@ -20,11 +21,25 @@ def card_as_html(bundle: Bundle) -> str:
         _("Licence"): card["licence"],
         _("Training data"): f"{data['name']} ({data['licence']})",
         _("Citation"): data["citation"],
-        _("Metrics"): ", ".join(f"{name} {value:.3g}" for name, value in card["metrics"].items()),
+        _("Metrics"): _metrics(card["metrics"]),
+        _("Mean Dice by scale"): _by_scale(card["metrics"]),
         _("Time and memory"): _expected(bundle),
     }
     lines = [f"<b>{escape(title)}:</b> {escape(text)}" for title, text in said.items() if text]
     return "".join(f"<p>{line}</p>" for line in [f"<b>{escape(bundle.name)} {escape(bundle.version)}</b>", *lines])
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    """The figures of cases as they are."""
+    as_they_are = {name.removesuffix("@1"): value for name, value in metrics.items()}
+    return ", ".join(f"{name} {value:.3g}" for name, value in as_they_are.items() if "@" not in name)
+
+
+def _by_scale(metrics: Mapping[str, float]) -> str:
+    """Empty if cases were measured as they are alone."""
+    start = "dice.mean@"
+    means = {name.removeprefix(start): value for name, value in metrics.items() if name.startswith(start)}
+    return ", ".join(f"\N{MULTIPLICATION SIGN}{scale} {value:.3g}" for scale, value in means.items() if len(means) > 1)
 
 
 def _expected(bundle: Bundle) -> str:
