@@ -24,12 +24,15 @@ def phantom_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def phantoms_alone(phantom_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The panel has the models of the phantom, whichever are bundled, unless a test puts others in their place."""
+    monkeypatch.setattr(models, "bundled_models", lambda: phantom_models)
+
+
 @pytest.fixture
-def user(phantom_models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[User]:
-    """The panel in a fresh scene, with the models of the phantom alone unless the test has put others in their place;
-    what slots raise fails the test."""
-    if models.bundled_models is bundled_models:
-        monkeypatch.setattr(models, "bundled_models", lambda: phantom_models)
+def user() -> Iterator[User]:
+    """The panel in a fresh scene; what slots raise fails the test."""
     user = User(slicerhost.start())
     yield user
     user.host.close()
