@@ -48,7 +48,7 @@ variants:
   - name: unet
   - name: se_unet
     overrides: &ours [network.name=se_unet, "network.arguments.scale_axis={ratio: 1.5, count: 2}"]
-  - name: se_unet, longer axis
+  - name: se_unet longer axis
     overrides: *ours
     scale_axis: {ratio: 1.5, count: 3}
 """
@@ -96,7 +96,7 @@ def test_a_record_says_what_was_run_where_and_how_well_every_case_was_found(
         assert session["torch"] == torch.__version__
         assert "cores" in session["platform"]
         assert session["seconds"] > 0
-    assert (record.variant, record.size, record.training_cases, record.seed) == ("se_unet, longer axis", 2, 2, 3)
+    assert (record.variant, record.size, record.training_cases, record.seed) == ("se_unet longer axis", 2, 2, 3)
     assert record.overrides[-2:] == ["data.train=2", "fit.seed=3"]
     assert record.config["fit"]["learning_rate"] == 6e-3  # the default, named nowhere else
     assert record.test["scale_axis"] == {"first": 1.0, "ratio": 1.5, "count": 3}
@@ -254,7 +254,7 @@ def test_a_run_that_fails_says_why_and_does_not_stop_the_rest(
     ]
     assert "four_phantoms has 2 cases to train on, not 9" in elsewhere.failure(failed[0]).read_text()
     assert "unknown network 'no_net'" in elsewhere.failure(failed[-1]).read_text()
-    assert {record.variant for record in read_records(elsewhere.records)} == {"se_unet", "se_unet, longer axis"}
+    assert {record.variant for record in read_records(elsewhere.records)} == {"se_unet", "se_unet longer axis"}
     assert "failed  unet_n1_s3" in "\n".join(overview(runs, elsewhere.records, elsewhere.runs))
 
     mended = runs_of(read_experiment(experiment_file(tmp_path)), only=["unet"], sizes=[1])
@@ -291,6 +291,7 @@ def test_every_experiment_can_be_read_and_trains_networks_with_one_schedule() ->
     [
         (TINY.replace("reference: unet", "reference: vnet"), "no variant 'vnet'"),
         (TINY.replace("name: se_unet\n", "name: unet\n"), "two variants called unet"),
+        (TINY.replace("name: se_unet\n", "name: se_unet, small\n"), "has a comma"),
         (TINY.replace("sizes:", "cases:"), "unknown setting.*cases"),
         (TINY.replace("reference: unet", ""), "missing setting.*reference"),
         (TINY.replace("count: 3", "count: 0"), "scale_axis: .*no scale axis"),

@@ -55,6 +55,8 @@ class Experiment:
         names = [slug(variant.name) for variant in self.variants]
         if doubles := sorted({name for name in names if names.count(name) > 1}):
             raise BadConfig(f"{self.name} has two variants called {', '.join(doubles)}")
+        if split := [variant.name for variant in self.variants if "," in variant.name]:
+            raise BadConfig(f"{self.name}: {split[0]!r} has a comma, which stands between names in --only")
         if self.reference not in {variant.name for variant in self.variants}:
             raise BadConfig(f"{self.name} has no variant {self.reference!r} to compare with")
 
