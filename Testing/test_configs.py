@@ -70,7 +70,7 @@ def test_brats_is_split_as_published_and_its_whole_tumour_is_every_value_but_0(n
     assert as_classes(values, config.data, task, {}).array.tolist() == [[[0, 1, 1, 1, 1]]]
 
 
-# What the values of a release mean: core, enhancing tumour and background of both, as the README has them.
+# What the values of a release mean: core, enhancing tumour and background of both, as DATA.md has them.
 RELEASES = {
     "BraTS 2017 to 2021": ({1: "necrosis", 2: "oedema", 4: "enhancing"}, "[[1,4]]", "[0,2]", "[[4]]", "[0,1,2]"),
     "BraTS 2023": ({1: "necrosis", 2: "oedema", 3: "enhancing"}, "[[1,3]]", "[0,2]", "[[3]]", "[0,1,2]"),
@@ -79,11 +79,11 @@ RELEASES = {
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_the_readme_says_for_each_release_of_brats_what_its_values_mean(release: str) -> None:
+def test_the_documents_say_for_each_release_of_brats_what_its_values_mean(release: str) -> None:
     meaning, core, beside_core, enhancing, beside_enhancing = RELEASES[release]
     row = f"| {release} | `data.classes={core} data.background={beside_core}` |"
     row += f" `data.classes={enhancing} data.background={beside_enhancing}` |"
-    assert row in (CONFIGS.parent / "README.md").read_text(encoding="utf-8")
+    assert row in (CONFIGS.parent / "DATA.md").read_text(encoding="utf-8")
     values = Volume(
         np.array([[[0, *meaning]]]), make_geometry((len(meaning) + 1, 1, 1), (1, 1, 1), np.eye(3), (0, 0, 0))
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from ScaleEquivSegLib.errors import SegmentationError
 
@@ -12,14 +13,24 @@ from .commands.measuring import add_measuring
 from .commands.runs import add_runs
 
 
-def main() -> None:
-    """Run one command."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """What was typed. Settings KEY=VALUE may stand anywhere; argparse by itself finds them before options only."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Train and measure networks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_runs(commands)
     add_measuring(commands)
     add_experiments(commands)
-    options = parser.parse_args()
+    options, rest = parser.parse_known_args(arguments)
+    if unknown := [word for word in rest if "overrides" not in options or word.startswith("-")]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        options.overrides += rest
+    return options
+
+
+def main() -> None:
+    """Run one command."""
+    options = parse(sys.argv[1:])
     try:
         options.command(options)
     except SegmentationError as error:

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a case may have a name that the terminal cannot show
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """All that can be typed."""
     parser = argparse.ArgumentParser(
         prog="scaleequivseg",
         description="Segment 3D volumes with scale-equivariant networks. For research use only.",
