@@ -37,5 +37,5 @@ format: setup ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## remove the environment and what the commands made
-	rm -rf $(VENV) data demo runs unseen
+clean: ## remove the environment and the demo's results
+	rm -rf $(VENV) demo

@@ -15,7 +15,10 @@ from training.experiment import find_experiment, read_experiment, runs_of
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
-    *(ROOT / name for name in ("README.md", "Testing/README.md", "ScaleEquivSeg/API.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "Testing/README.md", "ScaleEquivSeg/API.md", "ScaleEquivSeg/DEVELOPERS.md")
+    ),
     *sorted((ROOT / "training").glob("*.md")),
 )
 PARSE = {"ScaleEquivSegLib": build_parser().parse_args, "training": parse}
