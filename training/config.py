@@ -161,6 +161,8 @@ class Config:
     network: NetworkConfig
     name: str = ""
     """Of the bundle; that of the task and the network if empty. No two bundles in the panel have one name."""
+    start: Path | None = None
+    """A bundle with whose weights to begin, instead of random ones."""
     data: PhantomData | CaseData = field(default_factory=PhantomData)
     augmentation: Augmentation = field(default_factory=Augmentation)
     fit: FitConfig = field(default_factory=FitConfig)

@@ -67,10 +67,12 @@ def export_bundle(
     metrics: Mapping[str, float],
     folder: Path,
     held_out: Sequence[str] = (),
+    start: Mapping[str, str] | None = None,
 ) -> None:
     """Write weights and sealed card; the card comes last, so that an unfinished bundle is not taken for one.
 
-    It names the cases that were held out, so that whoever measures can tell them from those that were trained on.
+    It names the cases that were held out, so that whoever measures can tell them from those that were trained on, and
+    the bundle that the training started from.
     """
     if broken := [name for name, values in network.state_dict().items() if not values.isfinite().all()]:
         raise BadBundle(
@@ -89,6 +91,7 @@ def export_bundle(
         "parameters": parameter_count(network),
         "training": {
             "command": command,
+            **({"start": dict(start)} if start else {}),
             "data": {**_described(config.data), **({"held_out": sorted(held_out)} if held_out else {})},
             "augmentation": asdict(config.augmentation),
             "fit": asdict(config.fit),

@@ -24,6 +24,7 @@ from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
 from ScaleEquivSegLib.networks.unet import restate_statistics
 
 from .augmentation import Augmenter
+from .beginning import begin_with
 from .config import BadConfig, CaseData, Config
 from .data import Samples, check_shared, examples, training_loader, validation_loader
 from .export import export_bundle, network_arguments, read_card_text, weights_of
@@ -42,6 +43,7 @@ from .run_folder import (
     note_as_own,
     recorded_command,
     recorded_config,
+    recorded_start,
 )
 from .shelf import Shelf
 from .task import NetworkTask, SegmentationTask, random_seed
@@ -77,6 +79,10 @@ def fit(
             training.sampler.set_epoch(finished_epochs(begun))  # type: ignore[attr-defined]
             if trainer.is_global_zero:
                 print(f"going on from {begun}")
+        elif config.start:
+            by_chance = begin_with(run.module.network, config.start)
+            if trainer.is_global_zero:
+                print(f"begun with {config.start}" + (f", but for {', '.join(by_chance)}" if by_chance else ""))
         trainer.fit(run.module, training, run.validation(trainer), ckpt_path=begun)
         metrics = _export(run, run_folder, bundle_folder)
         trainer.strategy.barrier()  # on another machine a process could not read on what is gone
@@ -194,7 +200,8 @@ def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float
         if state["global_step"] < run.config.fit.steps:
             command += f"  # exported after step {state['global_step']}"
         note_as_own(weights_of(run.module.network), run_folder)
-        export_bundle(run.module.network, run.config, command, metrics, bundle_folder, run.held_out)
+        start = recorded_start(run_folder)
+        export_bundle(run.module.network, run.config, command, metrics, bundle_folder, run.held_out, start)
     return metrics
 
 

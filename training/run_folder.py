@@ -17,7 +17,7 @@ import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ScaleEquivSegLib.bundles import CARD as BUNDLE_CARD
-from ScaleEquivSegLib.bundles import WEIGHTS, kind_of
+from ScaleEquivSegLib.bundles import WEIGHTS, kind_of, read_bundle
 from ScaleEquivSegLib.errors import OutputExists, SegmentationError
 from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
@@ -28,6 +28,8 @@ from .preparation import Task
 
 CONFIG, CARD, COMMAND = "config.yaml", "card.yaml", "command.txt"
 LAST, BEFORE = "last.ckpt", "before.ckpt"
+START = "start.json"
+"""The name and the sha256 of the weights of the bundle that the run began with, if any: it may be replaced later."""
 EXPORTED = "exported.txt"
 """The sha256 of the weights of each bundle that the run has made, one a line."""
 
@@ -44,6 +46,9 @@ def claim(folder: Path, config: Config, command: str) -> None:
         raise OutputExists(f"{folder} has checkpoints of a run without {CONFIG}; give another folder with --run.")
     write_text(yaml.safe_dump(read_card_text(config.card), sort_keys=False), folder / CARD)
     write_text(command, folder / COMMAND)
+    if config.start:
+        start = read_bundle(config.start)
+        write_text(json.dumps({"name": start.name, "sha256": start.sha256}), folder / START)
     # The settings come last: where they are, the rest is too.
     write_text(yaml.safe_dump(_plain(replace(config, card=Path(CARD))), sort_keys=False), folder / CONFIG)
 
@@ -58,6 +63,12 @@ def recorded_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
 def recorded_command(folder: Path) -> str:
     """The command that began the run in a folder."""
     return (folder / COMMAND).read_text(encoding="utf-8")
+
+
+def recorded_start(folder: Path) -> dict[str, str] | None:
+    """The name and the hash of the bundle that the run in a folder began with; None if it began by chance."""
+    path = folder / START
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def check_is_own(bundle: Path, folder: Path) -> None:
@@ -135,6 +146,8 @@ def _settings(config: Config) -> Iterator[tuple[str, Any]]:
     values["data"].pop("folder", None)
     if splits := values["data"].get("splits"):
         values["data"]["splits"] = Path(splits).name
+    if start := values["start"]:
+        values["start"] = Path(start).name
     card = read_card_text(config.card)
     task = PictureTask if kind_of(card) == "classification" else Task
     values["card"] = asdict(task.from_card(card))
