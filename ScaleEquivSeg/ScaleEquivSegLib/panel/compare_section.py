@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from ..errors import SegmentationError
 from ..mrml.layouts import SIDE_BY_SIDE_LAYOUT, add_layouts, is_shown, leave_layout
+from ..mrml.products import is_out_of_date
 from ..mrml.regions import kept_regions, show_region
 from ..mrml.segmentations import reference_volume
 from ..mrml.side_by_side import Side, are_side_by_side, end_side_by_side, show_side_by_side
@@ -72,6 +73,7 @@ class CompareSection:
         if self._ui.figuresTable.mrmlTableNode() is not table:
             self._ui.figuresTable.setMRMLTableNode(table)
         self._ui.figuresTable.resizeColumnsToContents()
+        self._ui.figuresNote.setVisible(table is not None and is_out_of_date(table))
 
     # Regions of disagreement
 
@@ -97,6 +99,8 @@ class CompareSection:
             text = _("Region {number} of {count}: {ml:.2f} ml").format(
                 number=number + 1, count=found.count, ml=found.ml[number]
             )
+        if node is not None and is_out_of_date(node):
+            text = _("Out of date: {regions}").format(regions=text)
         self._ui.disagreementLabel.text = text
         self._ui.disagreementLabel.setVisible(bool(text))
 
