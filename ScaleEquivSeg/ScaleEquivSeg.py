@@ -174,13 +174,17 @@ class ScaleEquivSegLogic(ScriptedLoadableModuleLogic):
         scales=(0.5, 0.7, 1.0, 1.4, 2.0),
         reference=None,
         device="auto",
+        region=None,
         progress=lambda *step: None,
         **settings,
     ):
-        """Segment a volume at several scales with some bundles; returns the table node and the chart node of Dice."""
+        """Segment a volume at several scales with some bundles; returns the table node and the chart node of Dice.
+
+        With a Markups ROI as region only what is inside counts.
+        """
         from ScaleEquivSegLib.scripting import sweep
 
-        return sweep(volumeNode, bundles, scales, reference, progress, {"device": device, **settings})
+        return sweep(volumeNode, bundles, scales, reference, region, progress, {"device": device, **settings})
 
 
 class ScaleEquivSegTest(ScriptedLoadableModuleTest):

@@ -1,43 +1,58 @@
-"""What a segmentation holds: whether it was edited, and the volumes of its segments."""
+"""What a segmentation or a region holds: whether it was edited, and the volumes of segments."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 import slicer
 
 from ..errors import UnsuitableVolume
 
-Contents = tuple[tuple[object, ...], ...]
+Drawn: TypeAlias = "slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLMarkupsROINode"
+"""What a user draws and may draw otherwise later."""
+
+Contents: TypeAlias = tuple[tuple[object, ...], ...]
 """Only to be compared with one of the same node, in the same session."""
 
 
-def contents_of(node: slicer.vtkMRMLSegmentationNode) -> Contents:
-    """Differs from what it was before if voxels, names, order or place of segments were changed since; not for what
-    only concerns how they are shown. Cheap, as no voxel is looked at."""
-    segmentation, parent = node.GetSegmentation(), node.GetParentTransformNode()
+def contents_of(node: Drawn) -> Contents:
+    """Differs from what it was before if voxels, names, order or place were changed since, not for what only concerns
+    how they are shown. Cheap, as no voxel is looked at."""
+    parent = node.GetParentTransformNode()
+    place = (node.GetTransformNodeID(), parent.GetTransformToWorldMTime() if parent is not None else 0)
+    return (place, *(_segments(node) if node.IsA("vtkMRMLSegmentationNode") else _box(node)))
+
+
+def edited_since(before: Mapping[Drawn, Contents]) -> list[Drawn]:
+    """The nodes that do not hold any more what they held."""
+    return [node for node, contents in before.items() if contents_of(node) != contents]
+
+
+def _segments(node: slicer.vtkMRMLSegmentationNode) -> Contents:
+    segmentation = node.GetSegmentation()
     source = segmentation.GetSourceRepresentationName()
-    segments = ((i, segmentation.GetSegment(i)) for i in segmentation.GetSegmentIDs())
-    return (
-        (node.GetTransformNodeID(), parent.GetTransformToWorldMTime() if parent is not None else 0),
-        *((i, segment.GetName(), _modified(segment.GetRepresentation(source))) for i, segment in segments),
-    )
+    segments = [(each, segmentation.GetSegment(each)) for each in segmentation.GetSegmentIDs()]
+    held = [(each, segment.GetName(), segment.GetRepresentation(source)) for each, segment in segments]
+    return tuple((*names, 0 if voxels is None else voxels.GetMTime()) for *names, voxels in held)
 
 
-def _modified(representation: object) -> int:
-    return representation.GetMTime() if representation is not None else 0  # type: ignore[attr-defined]
+def _box(node: slicer.vtkMRMLMarkupsROINode) -> Contents:
+    matrix = slicer.util.arrayFromVTKMatrix(node.GetObjectToNodeMatrix())
+    return (tuple(node.GetSize()), tuple(matrix.ravel()), (node.GetInsideOut(),))
 
 
 def volumes_ml(node: slicer.vtkMRMLSegmentationNode) -> dict[str, float]:
     """The volume of each segment by name, counted in the segmentation's own voxels."""
     if not node.CreateBinaryLabelmapRepresentation():
         raise UnsuitableVolume(f"{node.GetName()} cannot be turned into voxels.")
-    ml: Counter[str] = Counter()
+    ml: dict[str, float] = {}
     for segment_id in node.GetSegmentation().GetSegmentIDs():
         segment = node.GetSegmentation().GetSegment(segment_id)
         image = segment.GetRepresentation(slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName())
         voxels = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, segment_id)
         count = 0 if image.IsEmpty() else int((voxels == segment.GetLabelValue()).sum())
-        ml[segment.GetName()] += count * float(np.prod(image.GetSpacing())) / 1000
-    return dict(ml)
+        name = segment.GetName()
+        ml[name] = ml.get(name, 0.0) + count * float(np.prod(image.GetSpacing())) / 1000
+    return ml

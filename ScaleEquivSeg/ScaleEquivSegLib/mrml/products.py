@@ -42,15 +42,16 @@ def product(class_name: str, kind: str, sources: Sequence[slicer.vtkMRMLNode], n
     return node
 
 
-def products_of(source: slicer.vtkMRMLNode) -> list[Any]:
-    """Every node that was made of a node, whatever else it was made of."""
-    nodes = slicer.util.getNodesByClass("vtkMRMLNode", source.GetScene())
-    return [node for node in nodes if node.GetAttribute(_KIND) and source.GetID() in _source_ids(node)]
-
-
 def mark_out_of_date(node: slicer.vtkMRMLNode) -> None:
-    """What was measured of a node's sources, or of itself, holds no longer; a saved scene knows it, too."""
+    """What was measured of a node holds no longer; a saved scene knows it, too."""
     node.SetAttribute(_OUT_OF_DATE, "true")
+
+
+def mark_products_out_of_date(source: slicer.vtkMRMLNode) -> None:
+    """The same for every node that was made of this one, whatever else it was made of."""
+    for node in slicer.util.getNodesByClass("vtkMRMLNode", source.GetScene()):
+        if node.GetAttribute(_KIND) and source.GetID() in _source_ids(node):
+            mark_out_of_date(node)
 
 
 def mark_up_to_date(node: slicer.vtkMRMLNode) -> None:

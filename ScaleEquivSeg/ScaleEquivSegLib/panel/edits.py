@@ -1,16 +1,18 @@
-"""Noticing that a segmentation is edited, wherever in Slicer, and marking what was measured of it as out of date."""
+"""Noticing that a segmentation or a region is edited, wherever in Slicer, and marking what was measured of it as out of
+date."""
 
 from __future__ import annotations
 
 import slicer
 import vtk
 
-from ..mrml.contents import Contents, contents_of
-from ..mrml.products import mark_out_of_date, products_of
+from ..mrml.contents import Contents, Drawn, contents_of, edited_since
+from ..mrml.products import mark_out_of_date, mark_products_out_of_date
 from .desk import Desk
 from .segmenting import VOLUMES_ML
 from .watching import Watch
 
+WATCHED = ("vtkMRMLSegmentationNode", "vtkMRMLMarkupsROINode")
 EVENTS = (
     vtk.vtkCommand.ModifiedEvent,
     slicer.vtkMRMLTransformableNode.TransformModifiedEvent,
@@ -19,6 +21,7 @@ EVENTS = (
     slicer.vtkSegmentation.SegmentRemoved,
     slicer.vtkSegmentation.SegmentModified,
     slicer.vtkSegmentation.SegmentsOrderModified,
+    slicer.vtkMRMLMarkupsNode.PointModifiedEvent,
 )
 """All that may come with an edit; whether it was one, the contents tell."""
 
@@ -29,22 +32,20 @@ class Edits:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._watch = Watch(self._on_event, EVENTS)
-        self._contents: dict[slicer.vtkMRMLSegmentationNode, Contents] = {}
+        self._contents: dict[Drawn, Contents] = {}
 
     def refresh(self) -> None:
-        """Watch all segmentations there are."""
-        none = self._desk.parameters is None
-        nodes = [] if none else slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        """Watch all there are."""
+        nodes: list[Drawn] = []
+        if self._desk.parameters is not None:
+            nodes = [node for kind in WATCHED for node in slicer.util.getNodesByClass(kind)]
         self._contents = {node: self._contents.get(node) or contents_of(node) for node in nodes}
         self._watch.watch(nodes)
 
     def _on_event(self) -> None:
-        for node, before in list(self._contents.items()):
-            now = contents_of(node)
-            if now != before:
-                self._contents[node] = now
-                for made in products_of(node):
-                    mark_out_of_date(made)
-                if node.GetAttribute(VOLUMES_ML):
-                    mark_out_of_date(node)
-                self._desk.changed_soon()
+        for node in edited_since(self._contents):
+            self._contents[node] = contents_of(node)
+            mark_products_out_of_date(node)
+            if node.GetAttribute(VOLUMES_ML):
+                mark_out_of_date(node)
+            self._desk.changed_soon()
