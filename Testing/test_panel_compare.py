@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,40 @@ def test_a_map_that_the_user_copied_is_theirs(user: Comparer) -> None:
     user.compare()
     assert not theirs.GetSegmentation().GetNumberOfSegments()
     assert len(user.results) == 4
+
+
+def legend(user: Comparer) -> list[tuple[str, str]]:
+    """Colour and name in each line, as they are read."""
+    assert not user.ui.legendLabel.isHidden()
+    return re.findall(r'color:#(\w{6})">\N{BLACK SQUARE}</span> ([^<]+)', user.ui.legendLabel.text)
+
+
+def test_a_legend_names_the_colours_of_the_map_that_is_shown(user: Comparer) -> None:
+    one, two = user.pair()
+    assert user.ui.legendLabel.isHidden()
+    user.compare()
+    assert legend(user) == [
+        ("e69f00", "Only one"),
+        ("0072b2", "Only two"),
+        ("009e73", "Both (hidden)"),
+        ("cc79a7", "Different classes"),
+    ]
+    agreement = user.named("one / two: agreement")
+    agreement.GetSegmentation().GetSegment("Segment_1").SetColor(1, 0, 0)
+    agreement.GetSegmentation().GetSegment("Segment_1").SetName("A < B")
+    agreement.GetDisplayNode().SetSegmentVisibility("Segment_3", True)
+    user.host.process_events()
+    assert [legend(user)[0], legend(user)[2]] == [("ff0000", "A &lt; B"), ("009e73", "Both")]
+    truth = user.segmentation("truth", slice(1, 5), slice(3, 6))
+    user.choose_pair(one, two, truth)
+    assert user.ui.legendLabel.isHidden()
+    user.compare()
+    assert [name for _color, name in legend(user)] == [
+        "False positive",
+        "False negative",
+        "True positive (hidden)",
+        "Wrong class",
+    ]
 
 
 # Edits after the figures were made
