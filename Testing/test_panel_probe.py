@@ -180,13 +180,18 @@ def test_the_table_and_the_chart_have_a_column_and_a_curve_for_each_network(user
 def test_a_reference_adds_a_dashed_curve_and_is_counted_as_the_network_counts(user: Prober) -> None:
     worker = user.quicken()
     volume = user.load(QUICK)
-    user.choose(volume)
+    user.choose(volume, "Both")
     user.reference(volume, {1: "HEAD", 2: "body"})
     user.probe()
-    assert user.legend() == ["phantom-unet with itself", "phantom-unet with the reference"]
+    names = ("phantom-se_unet", "phantom-unet")
+    assert user.legend() == [f"{name} with {what}" for name in names for what in ("itself", "the reference")]
     chart = user.only("vtkMRMLPlotChartNode")
-    styles = [chart.GetNthPlotSeriesNode(number).GetLineStyle() for number in range(2)]
-    assert styles == [slicer.vtkMRMLPlotSeriesNode.LineStyleSolid, slicer.vtkMRMLPlotSeriesNode.LineStyleDash]
+    series = [chart.GetNthPlotSeriesNode(number) for number in range(4)]
+    solid, dash = slicer.vtkMRMLPlotSeriesNode.LineStyleSolid, slicer.vtkMRMLPlotSeriesNode.LineStyleDash
+    assert [node.GetLineStyle() for node in series] == [solid, dash] * 2
+    # A legend of Slicer shows no dashes, but colours and markers.
+    assert len({node.GetMarkerStyle() for node in series}) == 4
+    assert series[0].GetColor() == series[1].GetColor() != series[2].GetColor() == series[3].GetColor()
     assert user.table()["phantom-unet with the reference"] == pytest.approx([0.375] * 5)
     assert np.array_equal(worker.references[0], make_phantom(QUICK).labels.array)
 
