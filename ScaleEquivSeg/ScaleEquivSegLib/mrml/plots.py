@@ -63,6 +63,7 @@ def _series(
     solid, dash = slicer.vtkMRMLPlotSeriesNode.LineStyleSolid, slicer.vtkMRMLPlotSeriesNode.LineStyleDash
     node.SetLineStyle(dash if curve.dashed else solid)
     node.SetMarkerStyle(marker)
+    node.SetMarkerSize(10)
     node.SetLineWidth(2)
     return node
 
