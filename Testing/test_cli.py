@@ -404,9 +404,7 @@ def test_the_slab_changes_no_label_and_the_precision_reaches_the_engine(
 def test_a_sweep_computes_as_its_options_say(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[segmentation.Settings] = []
 
-    def spy(
-        channels: object, model: object, scales: object, reference: object, settings: Any, progress: object
-    ) -> None:
+    def spy(channels: object, model: object, scales: object, reference: object, settings: Any, *others: object) -> None:
         used.append(settings)
         raise UnsuitableVolume("enough")
 

@@ -24,6 +24,7 @@ from ScaleEquivSegLib.volume import (
     AxisOrder,
     Geometry,
     Volume,
+    interpolation_reach,
     interpolation_weights,
     make_geometry,
     read_volume,
@@ -231,3 +232,14 @@ def test_a_ball_at_a_known_point_is_found_there_on_the_grid_of_the_first_channel
     # Half of the half voxel by which grids are easily mistaken, of the input or of the network.
     coarsest = radius / RADIUS
     assert np.linalg.norm(found_center(labels) - point) < min(0.25 * coarsest, np.linalg.norm(grids[0].spacing) / 4)
+
+
+@pytest.mark.parametrize("coarser", [0.6, 1.0, 1.6, 2.5, 10])
+def test_no_voxel_is_interpolated_from_further_away_than_the_reach(coarser: float) -> None:
+    source = make_geometry((90, 3, 3), (1, 1, 1), np.eye(3), (0, 0, 0))
+    target = make_geometry((7, 3, 3), (coarser, 1, 1), np.eye(3), (0.3, 0, 0))
+    used = interpolation_weights(source, target)[0] > 0
+    places = 44.5 + 0.3 + coarser * (np.arange(7) - 3)
+    furthest = max(np.abs(np.flatnonzero(row) - place).max() for row, place in zip(used, places, strict=True))
+    reach = interpolation_reach(source, target)
+    assert reach - 1 < furthest <= reach

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import slicer
 
 import slicerhost
 from panel_user import MODULE, labels_of
+from ScaleEquivSegLib import requirements
+from ScaleEquivSegLib.errors import MissingPackage
 from ScaleEquivSegLib.mrml import samples
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 
@@ -33,8 +37,32 @@ def host() -> Iterator[slicerhost.Host]:
     host.raise_exceptions()
 
 
-def test_the_self_test_of_the_module_passes(host: slicerhost.Host) -> None:
+@pytest.fixture
+def said(host: slicerhost.Host, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the self-test displays."""
+    messages: list[str] = []
+    test = sys.modules[type(slicer.modules.ScaleEquivSegInstance).__module__].ScaleEquivSegTest
+    monkeypatch.setattr(test, "delayDisplay", lambda self, message: messages.append(message))
+    return messages
+
+
+def test_the_self_test_of_the_module_passes(said: list[str]) -> None:
     slicer.modules.ScaleEquivSegInstance.runTest(msec=0)
+    assert said[-1] == "Every test passed"
+
+
+def test_without_pytorch_the_self_test_skips_aloud_what_computes_and_runs_the_rest(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = MissingPackage("PyTorch is not installed; install it.")
+    monkeypatch.setattr(requirements, "package_problems", lambda: [missing])
+    slicer.modules.ScaleEquivSegInstance.runTest(msec=0)
+    assert said[-1] == f"3 of 5 tests were SKIPPED, the others passed. {missing}"
+    run = [name for name, after in pairwise(said) if name.startswith("test") and after != f"Skipped: {missing}"]
+    assert run == [
+        "test a comparison has the right figures and the right map",
+        "test the panel chooses a volume that is loaded and its task",
+    ]
 
 
 # Sample data
@@ -53,7 +81,6 @@ def test_a_sample_is_made_and_shown_with_its_exact_labels_hidden_and_chosen_in_t
     host: slicerhost.Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samples, "SAMPLES", SMALL)
-    slicer.modules.ScaleEquivSegWidget.ui.taskSelector.currentText = "phantom"
     source = host.sample_data[1]
     volume, exact = source.customDownloader(source)  # as the button does
     host.process_events()

@@ -14,7 +14,7 @@ import vtk
 
 from panel_user import OBLIQUE, QUICK, User
 from ScaleEquivSegLib.bundles import Channel, bundled_models
-from ScaleEquivSegLib.panel.assigning import suggested
+from ScaleEquivSegLib.panel.assigning import suggested, task_meant
 from ScaleEquivSegLib.roi import Box
 from ScaleEquivSegLib.shades import Percentiles
 from ScaleEquivSegLib.volume import read_volume
@@ -67,6 +67,118 @@ def test_of_two_volumes_whose_names_fit_none_is_chosen(user: User) -> None:
     user.host.process_events()
     assert user.channel_selector().currentNode() is None
     assert user.status == "Choose a volume."
+
+
+# The task that a name means
+
+
+TASKS = {
+    task: channels({"T1": patterns}) for task, patterns in {"hip": ["*t1*", "*hip*"], "toy": ["*t1*", "*toy*"]}.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "meant"),
+    [
+        (["My Toy"], "toy"),
+        (["toy 1", "toy 2", "liver"], "toy"),
+        (["t1 of a toy"], "toy"),  # by the more specific pattern
+        (["t1"], None),
+        (["toy", "hip"], None),
+        (["liver"], None),
+        ([], None),
+    ],
+)
+def test_names_mean_a_task_if_they_mean_no_other(names: list[str], meant: str | None) -> None:
+    assert task_meant(TASKS, names) == meant
+
+
+@pytest.fixture
+def two_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> User:
+    """A panel with a task that comes before that of the phantom."""
+    for name in ("phantom-unet", "liver-unet"):
+        shutil.copytree(bundled_models() / "phantom-unet", tmp_path / name)
+
+    def liver(card: dict[str, Any]) -> None:
+        card.update(name="liver-unet", task="liver", inputs=[{**card["inputs"][0], "patterns": ["*t1*", "*liver*"]}])
+
+    change_card(tmp_path / "liver-unet", liver)
+    monkeypatch.setattr("ScaleEquivSegLib.panel.models.bundled_models", lambda: tmp_path)
+    user: User = request.getfixturevalue("user")
+    assert user.ui.taskSelector.currentText == "liver"
+    return user
+
+
+def loaded(user: User, name: str) -> Any:
+    volume = user.load(QUICK, name)
+    user.host.process_events()
+    return volume
+
+
+def test_the_first_volume_whose_name_means_a_task_chooses_task_and_volume(two_tasks: User) -> None:
+    user = two_tasks
+    loaded(user, "scan")
+    assert user.ui.taskSelector.currentText == "liver"
+    volume = loaded(user, "phantom x1.0")
+    assert user.ui.taskSelector.currentText == "phantom"
+    assert user.channel_selector().currentNode() is volume
+    assert user.ui.segmentButton.enabled
+    loaded(user, "liver")
+    assert user.ui.taskSelector.currentText == "phantom"
+    assert user.channel_selector().currentNode() is volume
+    assert "first volume whose name" in user.ui.taskSelector.toolTip
+
+
+def test_volumes_that_were_there_before_the_panel_choose_the_task_too(two_tasks: User) -> None:
+    user = two_tasks
+    user.host.clear_scene()
+    user.widget.unbindParameters()
+    volume = user.load(QUICK, "phantom")
+    user.widget.bindParameters()
+    assert user.ui.taskSelector.currentText == "phantom"
+    assert user.channel_selector().currentNode() is volume
+
+
+def test_a_name_that_means_two_tasks_alike_is_taken_for_the_one_that_is_shown(two_tasks: User) -> None:
+    user = two_tasks
+    volume = loaded(user, "case t1")
+    assert user.ui.taskSelector.currentText == "liver"
+    assert user.channel_selector().currentNode() is volume
+
+
+def test_a_task_that_the_user_has_chosen_stays_also_in_a_saved_scene(two_tasks: User, tmp_path: Path) -> None:
+    user = two_tasks
+    user.ui.taskSelector.currentText = "phantom"
+    user.ui.taskSelector.currentText = "liver"
+    loaded(user, "phantom 1")
+    assert user.ui.taskSelector.currentText == "liver"
+    assert user.channel_selector().currentNode() is None
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    user.host.clear_scene()
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    loaded(user, "phantom 2")
+    assert user.ui.taskSelector.currentText == "liver"
+    user.host.clear_scene()
+    loaded(user, "phantom 3")
+    assert user.ui.taskSelector.currentText == "phantom"
+
+
+def test_a_task_whose_volume_the_user_has_chosen_stays(two_tasks: User) -> None:
+    user = two_tasks
+    volume = loaded(user, "scan")
+    user.channel_selector().setCurrentNode(volume)
+    slicer.mrmlScene.RemoveNode(volume)
+    loaded(user, "phantom")
+    assert user.ui.taskSelector.currentText == "liver"
+
+
+def test_when_the_volume_that_chose_the_task_is_deleted_the_next_one_chooses(two_tasks: User) -> None:
+    user = two_tasks
+    slicer.mrmlScene.RemoveNode(loaded(user, "phantom"))
+    user.host.process_events()
+    volume = loaded(user, "liver")
+    assert user.ui.taskSelector.currentText == "liver"
+    assert user.channel_selector().currentNode() is volume
 
 
 def test_voxels_that_come_later_are_noticed(user: User) -> None:

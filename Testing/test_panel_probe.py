@@ -16,8 +16,10 @@ from panel_user import QUICK, QuickWorker, User
 from ScaleEquivSegLib.bundles import Label
 from ScaleEquivSegLib.labelmap import read_labelmap
 from ScaleEquivSegLib.mrml.layouts import PLOT_LAYOUT, PLOT_VIEW
+from ScaleEquivSegLib.mrml.placing import region_seen_from
 from ScaleEquivSegLib.mrml.segmentations import import_segmentation
 from ScaleEquivSegLib.phantom import make_phantom
+from ScaleEquivSegLib.roi import Box
 from ScaleEquivSegLib.scaling import geometric_scales
 
 RED_ALONE = slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView
@@ -124,7 +126,7 @@ def test_what_is_missing_for_a_probe_is_said(user: Prober) -> None:
     assert user.said == user.ui.probeButton.toolTip == "Choose a volume."
     assert not user.ui.showPlotButton.enabled
     assert not user.ui.exportTableButton.enabled
-    assert user.ui.exportTableButton.toolTip == "Probe the scales of this volume first."
+    assert user.ui.exportTableButton.toolTip == "Probe the scales of what is chosen first."
     user.choose(user.load(QUICK))
     assert user.ui.probeButton.enabled
     assert not user.said
@@ -145,6 +147,7 @@ def test_each_chosen_network_is_swept_with_the_choices_of_the_panel(user: Prober
         assert sweep["mirror"]
         assert sweep["device"] == "cpu"
         assert "reference" not in sweep
+        assert sweep["roi"] is None
 
 
 def test_the_table_and_the_chart_have_a_column_and_a_curve_for_each_network(user: Prober) -> None:
@@ -177,13 +180,18 @@ def test_the_table_and_the_chart_have_a_column_and_a_curve_for_each_network(user
 def test_a_reference_adds_a_dashed_curve_and_is_counted_as_the_network_counts(user: Prober) -> None:
     worker = user.quicken()
     volume = user.load(QUICK)
-    user.choose(volume)
+    user.choose(volume, "Both")
     user.reference(volume, {1: "HEAD", 2: "body"})
     user.probe()
-    assert user.legend() == ["phantom-unet with itself", "phantom-unet with the reference"]
+    names = ("phantom-se_unet", "phantom-unet")
+    assert user.legend() == [f"{name} with {what}" for name in names for what in ("itself", "the reference")]
     chart = user.only("vtkMRMLPlotChartNode")
-    styles = [chart.GetNthPlotSeriesNode(number).GetLineStyle() for number in range(2)]
-    assert styles == [slicer.vtkMRMLPlotSeriesNode.LineStyleSolid, slicer.vtkMRMLPlotSeriesNode.LineStyleDash]
+    series = [chart.GetNthPlotSeriesNode(number) for number in range(4)]
+    solid, dash = slicer.vtkMRMLPlotSeriesNode.LineStyleSolid, slicer.vtkMRMLPlotSeriesNode.LineStyleDash
+    assert [node.GetLineStyle() for node in series] == [solid, dash] * 2
+    # A legend of Slicer shows no dashes, but colours and markers.
+    assert len({node.GetMarkerStyle() for node in series}) == 4
+    assert series[0].GetColor() == series[1].GetColor() != series[2].GetColor() == series[3].GetColor()
     assert user.table()["phantom-unet with the reference"] == pytest.approx([0.375] * 5)
     assert np.array_equal(worker.references[0], make_phantom(QUICK).labels.array)
 
@@ -196,6 +204,55 @@ def test_a_reference_whose_segments_have_other_names_is_refused_with_what_to_do(
     said = user.probe()
     assert said == "The reference truth has no segment named Body; rename its segments, or choose none."
     assert not slicer.util.getNodesByClass("vtkMRMLTableNode")
+
+
+def test_a_region_is_probed_alone_and_has_a_table_of_its_own(user: Prober) -> None:
+    worker = user.quicken()
+    volume = user.load(QUICK)
+    user.choose(volume)
+    user.probe()
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+    region.SetSize(10, 20, 30)
+    user.ui.regionSelector.setCurrentNode(region)
+    assert not user.ui.exportTableButton.enabled
+    user.probe()
+    assert Box.from_values(worker.requests[-1]["roi"]) == region_seen_from(volume, region)
+    assert [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLTableNode")] == [
+        "scan: Dice by scale",
+        "scan in box: Dice by scale",
+    ]
+    assert user.shown_chart().GetTitle() == "scan in box: scale probe"
+    region.SetSize(0, 0, 0)
+    user.host.process_events()
+    assert not user.ui.probeButton.enabled
+    assert "no size" in user.said
+
+
+def test_what_was_probed_with_a_region_or_a_reference_that_was_edited_since_is_out_of_date(user: Prober) -> None:
+    user.quicken()
+    volume = user.load(QUICK)
+    user.choose(volume)
+    truth = user.reference(volume, {1: "Head", 2: "Body"})
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+    region.SetSize(10, 20, 30)
+    user.ui.regionSelector.setCurrentNode(region)
+    changes = (
+        lambda: region.SetCenter(1, 2, 3),
+        lambda: region.SetSize(10, 20, 31),
+        lambda: truth.GetSegmentation().GetSegment("Segment_1").SetName("head"),
+    )
+    for change in changes:
+        user.probe()
+        region.GetDisplayNode().SetOpacity(0.5)
+        user.host.process_events()
+        assert user.ui.probeNote.isHidden()
+        change()
+        user.host.process_events()
+        assert not user.ui.probeNote.isHidden()
+    user.ui.probeButton.click()
+    region.SetCenter(4, 5, 6)
+    user.wait()
+    assert not user.ui.probeNote.isHidden()
 
 
 def test_probing_again_fills_the_same_table_and_chart(user: Prober) -> None:

@@ -184,6 +184,38 @@ def test_volumes_are_shown_by_segment_and_network_and_come_back_with_the_scene(q
     assert {network for _segment, network in shown_volumes(quick)} == {"Baseline"}
 
 
+def test_volumes_of_an_edited_result_are_out_of_date_until_they_are_measured_again(quick: User) -> None:
+    quick.start()
+    quick.wait()
+    before, volume = shown_volumes(quick), quick.channel_selector().currentNode()
+    note, button = quick.ui.volumesNote, quick.ui.measureButton
+    assert note.isHidden()
+    assert button.isHidden()
+    found = quick.results[1]
+    smaller = (labels_of(found, volume) == 1).astype(np.uint8)
+    smaller[:4] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(smaller, found, "Segment_1", volume)
+    found.GetSegmentation().AddEmptySegment("mine", "Mine")
+    quick.host.process_events()
+    assert note.text == "Out of date: Baseline was edited after its volumes were measured."
+    assert shown_volumes(quick) == before
+    button.click()
+    assert note.isHidden()
+    assert button.isHidden()
+    counted = smaller.sum() * np.prod(TURNED.spacing) / 1000
+    table = quick.ui.volumesTable
+    assert [table.verticalHeaderItem(row).text() for row in range(table.rowCount)][2] == "Mine (ml)"
+    columns = [[table.item(row, column).text() for row in range(table.rowCount)] for column in range(2)]
+    assert columns[0] == [*(f"{before[f'{name} (ml)', 'Equivariant']:.2f}" for name in ("Head", "Body")), ""]
+    assert columns[1] == [f"{counted:.2f}", f"{before['Body (ml)', 'Baseline']:.2f}", "0.00"]
+    quick.ui.baselineOutputSelector.setCurrentNode(found)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(0 * smaller, found, "Segment_1", volume)
+    quick.start()
+    quick.wait()
+    assert note.isHidden()  # a new run has replaced what was edited
+    assert shown_volumes(quick)["Head (ml)", "Baseline"] == before["Head (ml)", "Baseline"]
+
+
 def test_show_3d_follows_new_results_and_the_ones_they_replace(quick: User) -> None:
     quick.ui.networkSelector.currentText = "Equivariant"
     assert not quick.ui.show3DButton.enabled

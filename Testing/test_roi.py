@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from random_grids import geometries, rotation
+from ScaleEquivSegLib.answers import Models, answer
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.cli import main
+from ScaleEquivSegLib.comparison import dice
 from ScaleEquivSegLib.errors import BadRegion
 from ScaleEquivSegLib.inference import Mirror, WorkingImage, score_planes, slices
 from ScaleEquivSegLib.networks.sweep import Part, reach_of, whole
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.provenance import read_provenance
+from ScaleEquivSegLib.request import request_from
 from ScaleEquivSegLib.roi import Box, read_roi
+from ScaleEquivSegLib.scale_sweep import scale_sweep
+from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Model, Settings, load_model, segment
 from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, read_volume
 from training.fields import field
@@ -214,7 +220,65 @@ def test_a_network_that_sees_all_at_once_labels_a_box_too() -> None:
     assert found.sum() == (everywhere[part] * inside).sum()
 
 
+# Scales
+
+
+def test_a_sweep_of_a_box_has_the_figures_of_the_whole_runs_where_the_same_anatomy_is(baseline: Model) -> None:
+    spec = PhantomSpec(seed=2, size=(30, 28, 24), spacing=(0.8, 1.0, 1.2), direction=OBLIQUE)
+    phantom = make_phantom(spec)
+    volume, grid = phantom.channels[0], phantom.labels.geometry
+    middle = grid.to_ras(np.argwhere(phantom.labels.array)[:, ::-1].mean(0))
+    roi, scales = box(3, middle, (7, 9, 11)), (0.7, 1.0, 1.3)
+    sweep = scale_sweep([volume], baseline, scales, phantom.labels, Settings("cpu"), roi=roi)
+    unscaled = segment([volume], baseline, Settings("cpu")).labels
+    for scale, at in zip(scales, sweep, strict=True):
+        found = segment([magnified(volume, scale)], baseline, Settings("cpu")).labels
+        k, j, i = np.indices(found.geometry.shape)
+        whence = (found.geometry.to_ras(np.stack([i, j, k], -1)) - grid.to_ras((grid.size - 1) / 2)) / scale
+        in_box = (whence + grid.to_ras((grid.size - 1) / 2) - middle) @ np.array(roi.axes).T
+        inside = (np.abs(in_box) <= np.array(roi.sides) / 2).all(-1)
+        assert 10 < inside.sum() < inside.size / 3
+        for figures, other in ((at.with_itself, unscaled), (at.with_reference, phantom.labels)):
+            expected = magnified_labels(other, scale, 2).array
+            assert figures == {
+                label.name: dice((found.array == label.value) & inside, (expected == label.value) & inside)
+                for label in baseline.bundle.labels
+            }
+    assert sweep[1].with_itself == {"Head": 1, "Body": 1}
+    assert all(0 < sweep[number].with_itself["Body"] < 1 for number in (0, 2))
+
+
+def test_a_box_too_thin_for_a_scale_is_refused_before_anything_is_computed(baseline: Model) -> None:
+    volume = make_phantom(PhantomSpec(seed=2, size=(24, 24, 24))).channels[0]
+    thin, told = Box((0.5, 0.5, 0.5), UPRIGHT, (9.0, 9.0, 0.2)), []
+    with pytest.raises(BadRegion, match=r"At scale 0\.7: .* holds no voxel"):
+        scale_sweep([volume], baseline, (1.0, 0.7), progress=lambda phase, _: told.append(phase), roi=thin)
+    assert not told
+
+
 # The command line
+
+
+def test_the_command_line_and_the_worker_sweep_a_box_alike(tmp_path: Path) -> None:
+    assert main(["phantom", str(tmp_path), "--size", "20", "20", "20", "--seed", "2"]) == 0
+    (image,) = (tmp_path / "images").iterdir()
+    path = slicer_file(tmp_path / "roi.mrk.json", box(4, (1, 2, 3), (12, 14, 16)), 0)
+    tables = ["--json", str(tmp_path / "f.json"), "--csv", str(tmp_path / "f.csv")]
+    command = ["scale-sweep", str(image), "--bundle", "phantom-unet", "--scales", "0.8", "--device", "cpu", *tables]
+    assert main([*command, "--roi", str(path)]) == 0
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert Box.from_values(json.loads(figures["roi"])) == read_roi(path)
+    with (tmp_path / "f.csv").open(newline="") as stream:
+        assert {row["roi"] for row in csv.DictReader(stream)} == {figures["roi"]}
+    content = {"bundle": str(bundled_models() / "phantom-unet"), "inputs": [str(image)], "scales": [0.8]}
+    region = read_roi(path).as_values()
+    request = request_from(
+        json.loads(json.dumps({"type": "sweep", "id": "s", "roi": region, "device": "cpu", **content}))
+    )
+    (at,) = answer(request, Models(), lambda phase, fraction: None)["scales"]
+    for label, found in at["with_itself"].items():
+        assert figures[f"phantom-unet.dice_with_itself.{label}@0.8"] == found
+    assert main([*command, "--overwrite", "--roi", str(image)]) == 14
 
 
 def test_the_command_line_takes_a_file_of_slicer_and_says_so_in_the_result(tmp_path: Path) -> None:

@@ -201,13 +201,17 @@ def test_a_script_and_the_panel_sweep_to_the_same_table_and_chart(user: User) ->
     user.quicken(ThisProcess)
     volume = user.load(TINY)
     truth = exact_labels(TINY, volume)
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+    region.SetSize(16, 18, 20)
     layout = slicer.app.layoutManager().layout
     bundles = ["phantom-se_unet", "phantom-unet"]
-    table, chart = user.widget.logic.sweep(volume, bundles, np.array([0.7, 1.0]), reference=truth, device="cpu")
+    scales = np.array([0.7, 1.0])
+    table, chart = user.widget.logic.sweep(volume, bundles, scales, reference=truth, region=region, device="cpu")
     assert slicer.app.layoutManager().layout == layout
     of_script = cells(table), chart.GetNumberOfPlotSeriesNodes(), chart.GetTitle()
     user.choose(volume, "Both")
     user.ui.referenceSelector.setCurrentNode(truth)
+    user.ui.regionSelector.setCurrentNode(region)
     user.ui.probeFromSpinBox.value = 0.7
     user.ui.probeToSpinBox.value = 1.0
     user.ui.probeStepsSpinBox.value = 2

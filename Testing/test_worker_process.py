@@ -13,9 +13,13 @@ import pytest
 import qt
 
 import slicerhost
+from panel_user import QUICK, User
 from ScaleEquivSegLib import __version__
+from ScaleEquivSegLib.bundles import bundle_named
+from ScaleEquivSegLib.mrml.segmentations import import_segmentation
 from ScaleEquivSegLib.panel import worker_process
 from ScaleEquivSegLib.panel.worker_process import WorkerProcess
+from ScaleEquivSegLib.phantom import make_phantom
 from ScaleEquivSegLib.request import PROTOCOL
 
 SECONDS_AT_MOST = 30
@@ -49,20 +53,31 @@ class Ears:
 
 
 Listen = Callable[..., Ears]
+PutInPlace = Callable[[str], None]
 
 
 @pytest.fixture
-def listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listen]:
-    """Starts a program in the worker's place and sends it a request."""
-    every: list[Ears] = []
+def put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PutInPlace:
+    """Puts a program in the worker's place."""
 
-    def start(program: str, silence_s: float = SECONDS_AT_MOST) -> Ears:
+    def put(program: str) -> None:
         folder = tmp_path / "ScaleEquivSegLib"
         folder.mkdir()
         (folder / "__init__.py").touch()
         (folder / "worker.py").write_text(PROLOGUE + program)
         monkeypatch.setattr(worker_process, "LIBRARY_PARENT", tmp_path)
         monkeypatch.setattr(worker_process, "python_executable", lambda: sys.executable)
+
+    return put
+
+
+@pytest.fixture
+def listen(put_in_place: PutInPlace) -> Iterator[Listen]:
+    """Starts a program in the worker's place and sends it a request."""
+    every: list[Ears] = []
+
+    def start(program: str, silence_s: float = SECONDS_AT_MOST) -> Ears:
+        put_in_place(program)
         every.append(Ears(silence_s))
         every[-1].worker.send(REQUEST)
         return every[-1]
@@ -161,6 +176,31 @@ def test_a_heartbeat_is_a_sign_of_life_and_the_answer_ends_the_watch(listen: Lis
     deadline = time.monotonic() + 1.5
     slicerhost.start().wait_until(lambda: time.monotonic() > deadline)
     assert not ears.reasons
+
+
+def test_a_worker_that_hangs_with_one_of_two_requests_unanswered_is_ended(listen: Listen, tmp_path: Path) -> None:
+    ears = listen("ready(); input(); input(); say(**RESULT); time.sleep(60)", silence_s=1)
+    ears.worker.send({**REQUEST, "id": "2"})
+    assert "no sign of life" in the_reason(ears, tmp_path)
+    assert [message["id"] for message in ears.messages] == ["1"]
+
+
+@pytest.mark.parametrize("section", ["compare", "probe"])
+def test_compare_and_probe_end_when_the_worker_hangs(user: User, put_in_place: PutInPlace, section: str) -> None:
+    put_in_place("ready(); time.sleep(60)")
+    desk = user.widget.panel.desk
+    desk.worker = WorkerProcess(desk._on_message, desk.log, desk._on_worker_end, user.ui.logText, silence_s=1)
+    user.choose(user.load(QUICK))
+    classes = bundle_named("phantom-unet").labels
+    volume, labels = user.channel_selector().currentNode(), make_phantom(QUICK).labels
+    for selector in (user.ui.comparedASelector, user.ui.comparedBSelector):
+        selector.setCurrentNode(import_segmentation(labels, classes, volume, "found"))
+    button, status = getattr(user.ui, f"{section}Button"), getattr(user.ui, f"{section}StatusLabel")
+    button.click()
+    user.wait()
+    assert "no sign of life for 1 seconds" in status.text
+    assert button.enabled
+    assert button.text != "Cancel"
 
 
 def test_signs_that_came_while_slicer_itself_was_busy_count(listen: Listen) -> None:

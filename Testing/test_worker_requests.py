@@ -337,7 +337,7 @@ VALUES = st.recursive(
 def test_a_request_with_any_values_is_a_request_or_a_bad_one(kind: str, data: st.DataObject) -> None:
     good: dict[str, Message] = {
         "segment": {"bundle": "b", "inputs": ["i"], "output": "o", "roi": {"centre": [0, 0, 0]}},
-        "sweep": {"bundle": "b", "inputs": ["i"], "scales": [1], "reference": "r"},
+        "sweep": {"bundle": "b", "inputs": ["i"], "scales": [1], "reference": "r", "roi": None},
         "compare": {"a": "a", "b": "b", "names": NAMES, "output": "o", "against_reference": True},
         "devices": {},
     }

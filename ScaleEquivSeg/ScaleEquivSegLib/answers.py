@@ -93,7 +93,7 @@ def _sweep(request: SweepRequest, models: Models, progress: Progress) -> Answer:
     model = models.model(bundle, progress)
     channels = _channels(request.inputs, progress)
     reference = None if request.reference is None else read_reference(request.reference, channels[0], bundle)
-    sweep = scale_sweep(channels, model, request.scales, reference, settings, progress)
+    sweep = scale_sweep(channels, model, request.scales, reference, settings, progress, request.roi)
     return {
         "scales": [
             {"scale": at.scale, "with_itself": at.with_itself, "with_reference": at.with_reference} for at in sweep

@@ -18,7 +18,7 @@ from .card import strict_json
 from .errors import BadRegion, BadRequest
 from .roi import Box
 
-PROTOCOL = 3
+PROTOCOL = 4
 """The number of this form of requests and replies; the worker's `ready` says it."""
 LINE_BYTES_AT_MOST = 2**20
 LARGEST_LABEL_VALUE = 65535
@@ -51,6 +51,7 @@ class SweepRequest:
     scales: tuple[float, ...]
     settings: Mapping[str, Any]
     reference: Path | None = None
+    roi: Box | None = None
 
     def __post_init__(self) -> None:
         low, high = SCALES_BETWEEN

@@ -6,10 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from .comparison import check_same_grid, dice_per_label
-from .scaling import magnified, magnified_labels
+from .errors import BadRegion
+from .roi import Box
+from .scaling import magnified, magnified_box, magnified_grid, magnified_labels, surroundings
 from .segmentation import Model, Progress, Settings, segment
-from .volume import Volume
+from .volume import Geometry, Volume
 
 SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
 
@@ -30,29 +34,57 @@ def scale_sweep(
     reference: Volume | None = None,
     settings: Settings = Settings(),
     progress: Progress = lambda phase, fraction: None,
+    roi: Box | None = None,
 ) -> list[AtScale]:
-    """Segment the volume as it is and magnified by each factor; the reference must lie on the volume's grid."""
+    """Segment the volume as it is and magnified by each factor; the reference must lie on the volume's grid.
+
+    With a region of interest the figures are of what lies in it, which is magnified with all the rest; the context
+    around is still seen.
+    """
     if reference is not None:
         check_same_grid(channels[0], reference, "the volume", "the reference")
-    unscaled = segment(channels, model, settings, _part(progress, "Unscaled", 0, len(scales) + 1)).labels
+    boxes = [_magnified_region(roi, channels[0].geometry, scale) for scale in scales]
+    around = None if roi is None else surroundings(roi, channels[0].geometry, min(scales))
+    unscaled = segment(channels, model, settings, _part(progress, "Unscaled", 0, len(scales) + 1), around).labels
     results = []
-    for number, scale in enumerate(scales, 1):
+    for number, (scale, box) in enumerate(zip(scales, boxes, strict=True), 1):
         part = _part(progress, f"Scale {scale:g}", number, len(scales) + 1)
         larger = []
         for channel in channels:
             part("Magnifying", 0.0)
             larger.append(magnified(channel, scale))
-        found = segment(larger, model, settings, part).labels
+        found = segment(larger, model, settings, part, box).labels
         part("Comparing", 1.0)
-        with_itself = _dice(found, unscaled, scale, model)
-        with_reference = None if reference is None else _dice(found, reference, scale, model)
+        with_itself = _dice(found, unscaled, scale, box, model)
+        with_reference = None if reference is None else _dice(found, reference, scale, box, model)
         results.append(AtScale(scale, with_itself, with_reference))
     return results
 
 
-def _dice(found: Volume, unscaled: Volume, scale: float, model: Model) -> dict[str, float]:
+def _magnified_region(roi: Box | None, geometry: Geometry, scale: float) -> Box | None:
+    """The region in the magnified volume; one that is too thin to hold a voxel there is an error, before the work."""
+    if roi is None:
+        return None
+    box = magnified_box(roi, geometry, scale)
+    try:
+        box.voxels_in(magnified_grid(geometry, scale))
+    except BadRegion as error:
+        raise BadRegion(f"At scale {scale:g}: {error}") from error
+    return box
+
+
+def _dice(found: Volume, unscaled: Volume, scale: float, box: Box | None, model: Model) -> dict[str, float]:
     labels = model.bundle.labels
-    return dice_per_label(found, magnified_labels(unscaled, scale, len(labels)), labels)
+    expected = magnified_labels(unscaled, scale, len(labels))
+    return dice_per_label(found, expected if box is None else _inside(box, expected), labels)
+
+
+def _inside(box: Box, labels: Volume) -> Volume:
+    """The labels in a box, background around it."""
+    (i, j, k), inside = box.voxels_in(labels.geometry)
+    part, kept = np.ix_(k, j, i), np.zeros_like(labels.array)
+    kept[part] = labels.array[part] * inside
+    return Volume(kept, labels.geometry)
 
 
 def _part(progress: Progress, phase: str, number: int, count: int) -> Progress:

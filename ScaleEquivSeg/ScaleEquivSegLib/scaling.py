@@ -5,22 +5,46 @@ from __future__ import annotations
 
 import numpy as np
 
-from .volume import Geometry, Volume, resample
+from .roi import Box
+from .volume import Geometry, Volume, interpolation_reach, resample
 
 
 def magnified(volume: Volume, scale: float) -> Volume:
     """The volume with its contents larger by a factor, in voxels of the same size."""
-    source = volume.geometry
+    seen = _grid_about_the_middle(volume.geometry, scale, 1 / scale)
+    return Volume(resample(volume, seen).array, magnified_grid(volume.geometry, scale))
+
+
+def magnified_grid(source: Geometry, scale: float) -> Geometry:
+    """Where a magnified volume lies: about the same middle, in voxels of the same size."""
+    return _grid_about_the_middle(source, scale, 1.0)
+
+
+def magnified_box(box: Box, source: Geometry, scale: float) -> Box:
+    """The box around the same anatomy in a magnified volume."""
+    middle = _middle(source)
+    centre = middle + (np.array(box.centre) - middle) * scale
+    sides = np.array(box.sides) * scale
+    return Box.from_values({**box.as_values(), "centre": centre.tolist(), "sides": sides.tolist()})
+
+
+def surroundings(box: Box, source: Geometry, scale: float) -> Box:
+    """The box with as much around it as decides what is inside when that is magnified."""
+    reach = interpolation_reach(source, _grid_about_the_middle(source, scale, 1 / scale))
+    sides = np.array(box.sides) + 2 * reach * np.linalg.norm(source.spacing)
+    return Box.from_values({**box.as_values(), "sides": sides.tolist()})
+
+
+def _middle(geometry: Geometry) -> np.ndarray:
+    return geometry.to_ras((geometry.size - 1) / 2)
+
+
+def _grid_about_the_middle(source: Geometry, scale: float, spacing: float) -> Geometry:
     shape = tuple(max(1, round(n * scale)) for n in source.shape)
-    centre = source.to_ras((source.size - 1) / 2)
-
-    def grid(spacing: float) -> Geometry:
-        matrix = np.eye(4)
-        matrix[:3, :3] = source.ijk_to_ras[:3, :3] * spacing
-        matrix[:3, 3] = centre - matrix[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
-        return Geometry((shape[0], shape[1], shape[2]), matrix)
-
-    return Volume(resample(volume, grid(1 / scale)).array, grid(1.0))
+    matrix = np.eye(4)
+    matrix[:3, :3] = source.ijk_to_ras[:3, :3] * spacing
+    matrix[:3, 3] = _middle(source) - matrix[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
+    return Geometry((shape[0], shape[1], shape[2]), matrix)
 
 
 def magnified_labels(labels: Volume, scale: float, classes: int) -> Volume:

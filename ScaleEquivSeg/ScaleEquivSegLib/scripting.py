@@ -57,11 +57,12 @@ def sweep(
     bundles: str | Path | Sequence[str | Path],
     scales: Sequence[float],
     reference: slicer.vtkMRMLSegmentationNode | None,
+    region: slicer.vtkMRMLMarkupsROINode | None,
     progress: Progress,
     settings: dict[str, Any],
 ) -> tuple[slicer.vtkMRMLTableNode, slicer.vtkMRMLPlotChartNode]:
     """The table of Dice by scale and its chart, which no view is made to show."""
-    probed = Probed(_each(volumes), reference)
+    probed = Probed(_each(volumes), reference, region)
     found = bundles_named([bundles] if isinstance(bundles, str | Path) else bundles, added_folders())
     _do(Probing(probed, found, [float(scale) for scale in scales], settings, lambda chart: None), progress)
     return earlier_product(TABLE, probed.nodes), earlier_product(CHART, probed.nodes)

@@ -263,6 +263,11 @@ def interpolation_weights(source: Geometry, target: Geometry) -> list[np.ndarray
     ]
 
 
+def interpolation_reach(source: Geometry, target: Geometry) -> int:
+    """How many source voxels away from its own place, along any axis, `resample` looks for a voxel of the target."""
+    return 1 + _gauss_reach(float(_blur_against_aliasing(source, target).max()))
+
+
 def _axis_weights(positions: np.ndarray, size: int, sigma: float) -> np.ndarray:
     """Rows that interpolate a line at positions after a blur, its ends repeated outwards."""
     below = np.floor(positions)
@@ -278,10 +283,14 @@ def _axis_weights(positions: np.ndarray, size: int, sigma: float) -> np.ndarray:
 
 
 def _gauss(sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    reach = int(np.ceil(3 * sigma))
+    reach = _gauss_reach(sigma)
     offsets = np.arange(-reach, reach + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     return offsets, weights / weights.sum()
+
+
+def _gauss_reach(sigma: float) -> int:
+    return int(np.ceil(3 * sigma))
 
 
 def _blur_against_aliasing(source: Geometry, target: Geometry) -> np.ndarray:

@@ -12,6 +12,7 @@ from ..bundles import Bundle, bundles_named
 from ..label_files import read_reference
 from ..provenance import voxels_sha256
 from ..requirements import check_packages
+from ..roi import Box, read_roi
 from ..volume import read_image
 from ..whole_files import write_csv
 from .computing import add_computing, settings_from
@@ -44,6 +45,12 @@ def add_scale_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser
     )
     parser.add_argument("--scales", type=_scales, default=SCALES, help=f"comma-separated (default: {SCALES})")
     parser.add_argument("--reference", type=Path, metavar="LABELS", help="also compare with these, magnified")
+    parser.add_argument(
+        "--roi",
+        type=Path,
+        metavar="FILE",
+        help="count only inside this box, a Markups ROI that Slicer saved (.mrk.json)",
+    )
     add_computing(parser)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a row per bundle, scale and class here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
@@ -57,7 +64,8 @@ def _scales(text: str) -> tuple[float, ...]:
 
 
 def _scale_sweep(options: argparse.Namespace) -> None:
-    inputs = [*options.images, *([options.reference] if options.reference else [])]
+    inputs = [*options.images, *(path for path in (options.reference, options.roi) if path)]
+    roi = read_roi(options.roi) if options.roi else None
     check_outputs([options.csv, options.json], options.overwrite, inputs)
     bundles = bundles_named(options.bundle)
     channels = [read_image(path) for path in options.images]
@@ -75,7 +83,7 @@ def _scale_sweep(options: argparse.Namespace) -> None:
     with closing(ProgressBar()) as bar:
         sweeps = {
             model.bundle.name: scale_sweep(
-                channels, model, options.scales, references[model.bundle.name], settings, bar.update
+                channels, model, options.scales, references[model.bundle.name], settings, bar.update, roi
             )
             for model in models
         }
@@ -88,7 +96,7 @@ def _scale_sweep(options: argparse.Namespace) -> None:
         numbers=True,
     )
     if options.csv:
-        write_csv(_rows(sweeps, bundles, image), options.csv)
+        write_csv(_rows(sweeps, bundles, image, roi), options.csv)
     if options.json:
         figures: dict[str, object] = {
             f"{name}@{scale:g}": value
@@ -96,7 +104,8 @@ def _scale_sweep(options: argparse.Namespace) -> None:
             for scale, value in zip(options.scales, row, strict=True)
         }
         origin = {f"{bundle.name}.sha256": bundle.sha256 for bundle in bundles}
-        write_json({**figures, **origin, "input_voxels_sha256": image}, options.json)
+        region = {"roi": roi.text()} if roi else {}
+        write_json({**figures, **origin, "input_voxels_sha256": image, **region}, options.json)
 
 
 def _curves(sweeps: Mapping[str, Sequence[AtScale]]) -> dict[str, list[float]]:
@@ -115,11 +124,11 @@ def _curves(sweeps: Mapping[str, Sequence[AtScale]]) -> dict[str, list[float]]:
 
 
 def _rows(
-    sweeps: Mapping[str, Sequence[AtScale]], bundles: Sequence[Bundle], image: str
+    sweeps: Mapping[str, Sequence[AtScale]], bundles: Sequence[Bundle], image: str, roi: Box | None
 ) -> Iterator[tuple[object, ...]]:
     yield (
         *("bundle", "scale", "label", "dice_with_itself", "dice_with_reference"),
-        *("bundle_version", "weights_sha256", "input_voxels_sha256"),
+        *("bundle_version", "weights_sha256", "input_voxels_sha256", "roi"),
     )
     for bundle in bundles:
         for at in sweeps[bundle.name]:
@@ -133,4 +142,5 @@ def _rows(
                     bundle.version,
                     bundle.sha256,
                     image,
+                    roi.text() if roi else "",
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import slicer
 
@@ -12,11 +13,20 @@ from .products import product
 
 _COLORS = ((0.0, 0.447, 0.698), (0.835, 0.369, 0.0), (0.0, 0.620, 0.451), (0.8, 0.475, 0.655))
 """Told apart by the colour-blind, too (Okabe and Ito)."""
+_MARKERS = (
+    slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle,
+    slicer.vtkMRMLPlotSeriesNode.MarkerStyleCross,
+    slicer.vtkMRMLPlotSeriesNode.MarkerStyleSquare,
+    slicer.vtkMRMLPlotSeriesNode.MarkerStylePlus,
+    slicer.vtkMRMLPlotSeriesNode.MarkerStyleDiamond,
+)
+"""Slicer's legend shows them, but no dashes."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A column to draw; curves of one group have one colour, a second one in the group is dashed."""
+    """A column to draw with a marker of its own; curves of one group have one colour, a second one in the group is
+    dashed."""
 
     column: str
     group: int
@@ -27,7 +37,9 @@ def fill_chart(
     chart: slicer.vtkMRMLPlotChartNode, table: slicer.vtkMRMLTableNode, x_column: str, curves: Sequence[Curve]
 ) -> None:
     """Draw columns of a table over another one; the names of the columns are the legend."""
-    series = [_series(chart, table, x_column, curve) for curve in curves]
+    series = [
+        _series(chart, table, x_column, curve, marker) for curve, marker in zip(curves, cycle(_MARKERS), strict=False)
+    ]
     dropped = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     chart.RemoveAllPlotSeriesNodeIDs()
     for node in series:
@@ -40,7 +52,7 @@ def fill_chart(
 
 
 def _series(
-    chart: slicer.vtkMRMLPlotChartNode, table: slicer.vtkMRMLTableNode, x_column: str, curve: Curve
+    chart: slicer.vtkMRMLPlotChartNode, table: slicer.vtkMRMLTableNode, x_column: str, curve: Curve, marker: int
 ) -> slicer.vtkMRMLPlotSeriesNode:
     node = product("vtkMRMLPlotSeriesNode", f"curve {curve.column}", [chart, table], curve.column)
     node.SetAndObserveTableNodeID(table.GetID())
@@ -50,7 +62,8 @@ def _series(
     node.SetColor(*_COLORS[curve.group % len(_COLORS)])
     solid, dash = slicer.vtkMRMLPlotSeriesNode.LineStyleSolid, slicer.vtkMRMLPlotSeriesNode.LineStyleDash
     node.SetLineStyle(dash if curve.dashed else solid)
-    node.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle)
+    node.SetMarkerStyle(marker)
+    node.SetMarkerSize(10)
     node.SetLineWidth(2)
     return node
 

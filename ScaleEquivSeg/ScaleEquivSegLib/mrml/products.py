@@ -12,6 +12,7 @@ from .segmentations import ATTRIBUTES
 
 _KIND = f"{ATTRIBUTES}Product"
 _SOURCE = f"{ATTRIBUTES}Source"
+_OUT_OF_DATE = f"{ATTRIBUTES}OutOfDate"
 
 
 def earlier_product(kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> Any:
@@ -26,6 +27,7 @@ def earlier_product(kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> Any:
 def sign_product(node: slicer.vtkMRMLNode, kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> None:
     """Remember what a node was made of; as references, which outlive that nodes get other ids."""
     node.SetAttribute(_KIND, _signature(kind, sources))
+    mark_up_to_date(node)
     for number, source in enumerate(sources):
         node.SetNodeReferenceID(f"{_SOURCE}{number}", source.GetID())
 
@@ -36,8 +38,30 @@ def product(class_name: str, kind: str, sources: Sequence[slicer.vtkMRMLNode], n
     if node is None:
         scene = sources[0].GetScene()
         node = scene.AddNewNodeByClass(class_name, scene.GenerateUniqueName(name))
-        sign_product(node, kind, sources)
+    sign_product(node, kind, sources)
     return node
+
+
+def mark_out_of_date(node: slicer.vtkMRMLNode) -> None:
+    """What was measured of a node holds no longer; a saved scene knows it, too."""
+    node.SetAttribute(_OUT_OF_DATE, "true")
+
+
+def mark_products_out_of_date(source: slicer.vtkMRMLNode) -> None:
+    """The same for every node that was made of this one, whatever else it was made of."""
+    for node in slicer.util.getNodesByClass("vtkMRMLNode", source.GetScene()):
+        if node.GetAttribute(_KIND) and source.GetID() in _source_ids(node):
+            mark_out_of_date(node)
+
+
+def mark_up_to_date(node: slicer.vtkMRMLNode) -> None:
+    """It was measured anew."""
+    node.RemoveAttribute(_OUT_OF_DATE)
+
+
+def is_out_of_date(node: slicer.vtkMRMLNode) -> bool:
+    """Whether it was marked so since it was made."""
+    return bool(node.GetAttribute(_OUT_OF_DATE))
 
 
 def _signature(kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> str:

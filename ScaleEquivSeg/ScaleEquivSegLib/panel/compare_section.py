@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import slicer
@@ -9,12 +10,17 @@ from slicer.i18n import tr as _
 
 from ..errors import SegmentationError
 from ..mrml.layouts import SIDE_BY_SIDE_LAYOUT, add_layouts, is_shown, leave_layout
+from ..mrml.products import is_out_of_date
 from ..mrml.regions import kept_regions, show_region
 from ..mrml.segmentations import reference_volume
 from ..mrml.side_by_side import Side, are_side_by_side, end_side_by_side, show_side_by_side
 from .comparing import Compared, Comparing
 from .desk import Desk
 from .starter import Starter
+from .watching import Watch
+
+COLOURS = (slicer.vtkSegmentation.SegmentModified, slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent)
+"""What happens to a map when its colours change, or what of it is visible."""
 
 
 class CompareSection:
@@ -28,6 +34,7 @@ class CompareSection:
         self._arranging = False
         self._ui.figuresTable.verticalHeader().hide()
         self._starter = Starter(desk, self._ui.compareButton, self._ui.compareStatusLabel, self._comparing)
+        self._shown_map = Watch(desk.changed_soon, COLOURS)
         self._side_by_side_tip = self._ui.sideBySideButton.toolTip
         self._ui.previousRegionButton.connect("clicked(bool)", self._on_previous)
         self._ui.nextRegionButton.connect("clicked(bool)", self._on_next)
@@ -45,6 +52,7 @@ class CompareSection:
         self._starter.refresh(obstacle)
         self._show_figures(compared)
         self._show_region_line()
+        self._show_legend(compared)
         if not slicer.mrmlScene.IsBatchProcessing() and not slicer.mrmlScene.IsClosing():
             self._follow_side_by_side(compared, obstacle)
 
@@ -72,6 +80,14 @@ class CompareSection:
         if self._ui.figuresTable.mrmlTableNode() is not table:
             self._ui.figuresTable.setMRMLTableNode(table)
         self._ui.figuresTable.resizeColumnsToContents()
+        self._ui.figuresNote.setVisible(table is not None and is_out_of_date(table))
+
+    def _show_legend(self, compared: Compared | None) -> None:
+        """What the colours of the maps mean; those of the errors of both are the same."""
+        shown = [] if compared is None else [node for node in _maps_of(compared)[:1] if node is not None]
+        self._shown_map.watch(shown)
+        self._ui.legendLabel.text = "".join(map(_legend, shown))
+        self._ui.legendLabel.setVisible(bool(shown))
 
     # Regions of disagreement
 
@@ -97,6 +113,8 @@ class CompareSection:
             text = _("Region {number} of {count}: {ml:.2f} ml").format(
                 number=number + 1, count=found.count, ml=found.ml[number]
             )
+        if node is not None and is_out_of_date(node):
+            text = _("Out of date: {regions}").format(regions=text)
         self._ui.disagreementLabel.text = text
         self._ui.disagreementLabel.setVisible(bool(text))
 
@@ -147,10 +165,26 @@ class CompareSection:
         self._desk.changed()
 
 
+def _maps_of(compared: Compared) -> list[Any]:
+    """For each of the pair its errors, if there is a reference, else the map of agreement; None if it was not made."""
+    return compared.errors or [compared.agreement] * 2
+
+
 def _sides_of(compared: Compared) -> list[Side]:
-    """Each with its errors, if there is a reference, else with the map of agreement."""
-    maps = compared.errors or [compared.agreement] * 2
+    """Each with its map."""
     return [
         Side(node.GetName(), [node, *([shown] if shown is not None else [])])
-        for node, shown in zip(compared.pair, maps, strict=True)
+        for node, shown in zip(compared.pair, _maps_of(compared), strict=True)
     ]
+
+
+def _legend(node: slicer.vtkMRMLSegmentationNode) -> str:
+    """A line of HTML for each segment, its colour before its name."""
+    lines = []
+    for segment_id in node.GetSegmentation().GetSegmentIDs():
+        segment = node.GetSegmentation().GetSegment(segment_id)
+        color = "".join(f"{round(255 * part):02x}" for part in segment.GetColor())
+        visible = node.GetDisplayNode().GetSegmentVisibility(segment_id)
+        name = segment.GetName() if visible else _("{segment} (hidden)").format(segment=segment.GetName())
+        lines.append(f'<span style="color:#{color}">\N{BLACK SQUARE}</span> {escape(name)}')
+    return "<br>".join(lines)

@@ -17,8 +17,9 @@ from ..bundles import Label
 from ..comparison import AGREEMENT_LABELS, ERROR_LABELS, Agreement
 from ..errors import UnsuitableVolume
 from ..labelmap import Labelmap, class_key
+from ..mrml.contents import Contents, contents_of, edited_since
 from ..mrml.labels import labels_on_grid
-from ..mrml.products import earlier_product, product, sign_product
+from ..mrml.products import earlier_product, mark_products_out_of_date, product, sign_product
 from ..mrml.regions import RegionsFound, keep_regions
 from ..mrml.segmentations import import_segmentation, move_into, reference_volume
 from ..mrml.tables import fill_table
@@ -91,10 +92,12 @@ class Comparing:
         self._compared = compared
         self._names: Mapping[int, str] = {}
         self._notes: list[str] = []
+        self._contents: dict[slicer.vtkMRMLSegmentationNode, Contents] = {}
 
     def requests(self, folder: Path) -> Sequence[Request]:
         """Write the labels that can be compared and ask for each comparison."""
         segmentations = self._compared.segmentations
+        self._contents = {node: contents_of(node) for node in segmentations}
         found = [labels_on_grid(node, self._compared.volume) for node in segmentations]
         for node, labels in zip(segmentations, found, strict=True):
             if labels.overlapping:
@@ -145,6 +148,8 @@ class Comparing:
         table = product("vtkMRMLTableNode", FIGURES, self._compared.segmentations, name)
         rows = [row for c, reply in zip(comparisons, replies, strict=True) for row in self._rows(c, reply["figures"])]
         fill_table(table, _titles(), rows)
+        for node in edited_since(self._contents):  # while it was compared
+            mark_products_out_of_date(node)
         return self._notes
 
     def _rows(self, comparison: _Comparison, figures: Mapping[str, Any]) -> list[list[str | float]]:

@@ -13,7 +13,7 @@ from ..bundles import Channel
 from ..errors import SegmentationError
 from ..mrml.placing import matrix_between, region_seen_from
 from ..mrml.volumes import check_scan
-from .assigning import suggested
+from .assigning import suggested, task_meant
 from .channel_row import ChannelRow, browser_of
 from .desk import Desk
 from .showing import show_choices
@@ -76,11 +76,23 @@ class InputSection:
         if tasks and parameters.task not in tasks:
             self._missing_task = parameters.task
             parameters.task = tasks[0]  # which refreshes again
+        self._follow_names()
         show_choices(self._ui.taskSelector, tasks, parameters.task)
         self._ui.taskNote.text = _("There is no model for {task} here; {other} is shown instead.").format(
             task=self._missing_task, other=parameters.task
         )
         self._ui.taskNote.setVisible(bool(self._missing_task))
+
+    def _follow_names(self) -> None:
+        """While the user has chosen neither task nor volume, a new volume whose name means a task chooses that."""
+        parameters = self._desk.parameters
+        if parameters.taskChosen or any(volume is not None for volume in parameters.inputVolumes):
+            return
+        tasks = {task: self._channels_of(task) for task in self._desk.models.tasks}
+        meant = task_meant(tasks, [node.GetName() for node in self._new_volumes()])
+        if meant not in (None, parameters.task):
+            self._missing_task = ""
+            parameters.task = meant  # which refreshes again
 
     def _on_task(self, task: str) -> None:
         parameters = self._desk.parameters
@@ -92,6 +104,7 @@ class InputSection:
         with slicer.util.NodeModify(parameters.parameterNode):
             parameters.inputVolumes = [volume_of.get(channel.name) for channel in self._channels_of(task)]
             parameters.task = task
+            parameters.taskChosen = True
 
     def _channels_of(self, task: str) -> tuple[Channel, ...]:
         return next((bundle.inputs for bundle in self._desk.models.bundles if bundle.task == task), ())
@@ -121,22 +134,28 @@ class InputSection:
         A volume is given once, when it is new: where the user has chosen none since, none it stays.
         """
         volumes = self.volumes
-        here = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if _can_be_chosen(node)]
-        first_time = not list(self._desk.parameters.inputVolumes)
-        offered = {node.GetID() for node in here} if self._offered is None else self._offered
-        self._offered = {node.GetID() for node in here}
-        free = [node for node in here if node not in volumes]
+        new, free = self._new_volumes(), [node for node in _scans() if node not in volumes]
+        self._offered = {node.GetID() for node in _scans()}
         for number, found in enumerate(suggested(self._channels, [node.GetName() for node in free])):
-            if found is not None and volumes[number] is None and (first_time or free[found].GetID() not in offered):
+            if found is not None and volumes[number] is None and free[found] in new:
                 volumes[number] = free[found]
         if volumes != self.volumes:
             self._desk.parameters.inputVolumes = volumes
 
+    def _new_volumes(self) -> list[Any]:
+        """Those that were not here at the last look; all, before any channel had one."""
+        if not list(self._desk.parameters.inputVolumes):
+            return _scans()
+        return [] if self._offered is None else [node for node in _scans() if node.GetID() not in self._offered]
+
     def _on_volume(self, number: int, node: Any) -> None:
-        volumes = self.volumes
-        if self._desk.parameters is not None and volumes[number] is not node:
+        parameters, volumes = self._desk.parameters, self.volumes
+        if parameters is not None and volumes[number] is not node:
             volumes[number] = node
-            self._desk.parameters.inputVolumes = volumes
+            with slicer.util.NodeModify(parameters.parameterNode):
+                parameters.inputVolumes = volumes
+                # None may also be what is left of a volume that was deleted.
+                parameters.taskChosen = parameters.taskChosen or node is not None
 
     def _watch_chosen(self) -> None:
         volumes = [volume for volume in self.volumes if volume is not None]
@@ -179,9 +198,12 @@ class InputSection:
             region.SetSizeWorld([b - a for a, b in zip(low, high, strict=True)])
 
 
-def _can_be_chosen(node: Any) -> bool:
-    """Whether the selectors of channels offer a node."""
-    return node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
+def _scans() -> list[Any]:
+    """The nodes that the selectors of channels offer."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [
+        node for node in nodes if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
+    ]
 
 
 def _obstacle_of(volume: Any) -> str:

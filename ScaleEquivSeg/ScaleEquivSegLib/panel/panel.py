@@ -8,6 +8,7 @@ import slicer
 
 from .compare_section import CompareSection
 from .desk import Desk
+from .edits import Edits
 from .folders_box import FoldersBox
 from .input_section import InputSection
 from .network_section import NetworkSection
@@ -27,7 +28,7 @@ class Panel:
         segment = SegmentSection(self.desk, inputs, networks, results, packages)
         folders, probe = FoldersBox(self.desk), ProbeSection(self.desk, inputs, networks, segment, packages)
         self._compare = CompareSection(self.desk)
-        self._sections = (inputs, networks, folders, segment, results, self._compare, probe)
+        self._sections = (inputs, networks, folders, segment, results, self._compare, probe, Edits(self.desk))
         self._gui_tag: Any = None
         self.refresh()
 

@@ -51,6 +51,8 @@ class ScaleEquivSegParameterNode:
     """Saved with the scene, so that a scene reopened shows the panel as it was left."""
 
     task: str
+    taskChosen: bool = False
+    """Whether the user has chosen the task, or a volume for it; else it follows the names of volumes."""
     inputVolumes: list[vtkMRMLScalarVolumeNode]
     regionOfInterest: vtkMRMLMarkupsROINode
 

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from ..errors import SegmentationError
 from ..mrml.layouts import PLOT_LAYOUT, is_shown, leave_layout
 from ..mrml.plots import show_chart
-from ..mrml.products import earlier_product
+from ..mrml.products import earlier_product, is_out_of_date
 from ..mrml.tables import write_table
 from ..scaling import geometric_scales
 from .desk import Desk
@@ -53,14 +53,15 @@ class ProbeSection:
         self._ui.showPlotButton.checked = shown
         self._ui.showPlotButton.enabled = shown or chart is not None
         self._ui.exportTableButton.enabled = table is not None
+        self._ui.probeNote.setVisible(table is not None and is_out_of_date(table))
         for button, tip in self._tips:
-            button.toolTip = tip if button.enabled else _("Probe the scales of this volume first.")
+            button.toolTip = tip if button.enabled else _("Probe the scales of what is chosen first.")
 
     def _probed(self) -> Probed | None:
         """What is chosen, None if something is missing."""
         if self._segment.cannot_compute():
             return None
-        return Probed(self._inputs.volumes, self._desk.parameters.reference)
+        return Probed(self._inputs.volumes, self._desk.parameters.reference, self._inputs.region)
 
     def _made(self, kind: str) -> Any:
         probed = self._probed()

@@ -14,13 +14,14 @@ from slicer.i18n import tr as _
 from ..bundles import Bundle
 from ..errors import UnsuitableVolume
 from ..labelmap import class_key, segment_header
+from ..mrml.contents import Contents, Drawn, contents_of, edited_since
 from ..mrml.labels import FoundLabels, labels_on_grid
 from ..mrml.plots import Curve, fill_chart
-from ..mrml.products import product
+from ..mrml.products import mark_products_out_of_date, product
 from ..mrml.tables import fill_table
 from ..volume import Volume, write_volume
 from .job import Reply, Request
-from .segmenting import written_volumes
+from .segmenting import region_values, written_volumes
 
 TABLE, CHART = "scale probe", "scale probe chart"
 """What is made of the volumes, as `mrml.products` knows it."""
@@ -30,15 +31,29 @@ ROOM_PER_CURVE = 0.08
 
 @dataclass(frozen=True)
 class Probed:
-    """A case, and perhaps a reference for it."""
+    """A case, and perhaps a reference for it and a region of it."""
 
     volumes: Sequence[slicer.vtkMRMLScalarVolumeNode]
     reference: slicer.vtkMRMLSegmentationNode | None
+    region: slicer.vtkMRMLMarkupsROINode | None
 
     @property
     def nodes(self) -> list[slicer.vtkMRMLNode]:
         """All that there are."""
-        return [*self.volumes, *([self.reference] if self.reference is not None else [])]
+        return [*self.volumes, *self.drawn]
+
+    @property
+    def drawn(self) -> list[Drawn]:
+        """What the user may draw otherwise later."""
+        return [node for node in (self.reference, self.region) if node is not None]
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        volume = self.volumes[0].GetName()
+        if self.region is None:
+            return volume
+        return _("{volume} in {region}").format(volume=volume, region=self.region.GetName())
 
 
 class Probing:
@@ -61,15 +76,23 @@ class Probing:
         self._scales = scales
         self._settings = settings
         self._show = show
+        self._contents: dict[Drawn, Contents] = {}
 
     def requests(self, folder: Path) -> Sequence[Request]:
         """Write the volumes once, the reference as each bundle counts its classes, and ask for a sweep by each."""
         inputs = written_volumes(self._probed.volumes, folder)
-        reference = self._probed.reference
+        reference, region = self._probed.reference, region_values(self._probed.volumes[0], self._probed.region)
+        self._contents = {node: contents_of(node) for node in self._probed.drawn}
         found = None if reference is None else self._labels_of(reference)
         requests = []
         for bundle in self._bundles:
-            content = {"type": "sweep", "bundle": str(bundle.folder), "inputs": inputs, "scales": list(self._scales)}
+            content = {
+                "type": "sweep",
+                "bundle": str(bundle.folder),
+                "inputs": inputs,
+                "scales": list(self._scales),
+                "roi": region,
+            }
             if found is not None:
                 path = folder / f"{bundle.name}.reference.seg.nrrd"
                 labels = _counted_as(bundle, found)
@@ -94,20 +117,22 @@ class Probing:
     def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
         """Make the table and the chart, or fill those that were made of the same case before."""
         sources = self._probed.nodes
-        volume = self._probed.volumes[0].GetName()
+        case = self._probed.name
         columns = _columns(replies)
-        table = product("vtkMRMLTableNode", TABLE, sources, _("{volume}: Dice by scale").format(volume=volume))
+        table = product("vtkMRMLTableNode", TABLE, sources, _("{case}: Dice by scale").format(case=case))
         scales = [at["scale"] for at in replies[0]["scales"]]
         titles = [_("Scale"), *(title for column in columns for title in column.by_class)]
         values = [scales, *(dices for column in columns for dices in column.by_class.values())]
         fill_table(table, titles, list(zip(*values, strict=True)))
-        chart = product("vtkMRMLPlotChartNode", CHART, sources, _("{volume}: scale probe").format(volume=volume))
+        chart = product("vtkMRMLPlotChartNode", CHART, sources, _("{case}: scale probe").format(case=case))
         fill_chart(chart, table, titles[0], [column.curve for column in columns])
         chart.SetTitle(chart.GetName())
         chart.SetTitleVisibility(True)
         chart.SetYAxisTitle(_("Dice, mean of all segments"))
         chart.SetYAxisRangeAuto(False)
         chart.SetYAxisRange(0.0, 1.0 + ROOM_PER_CURVE * len(columns))
+        for node in edited_since(self._contents):  # while the scales were probed
+            mark_products_out_of_date(node)
         self._show(chart)
         return []
 

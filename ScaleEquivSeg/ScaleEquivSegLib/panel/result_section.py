@@ -11,6 +11,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..bundles import Bundle
+from ..errors import SegmentationError
+from ..mrml.contents import volumes_ml
+from ..mrml.products import is_out_of_date, mark_up_to_date
 from ..mrml.segmentations import show_closed_surfaces
 from .desk import Desk
 from .segmenting import VOLUMES_ML, Result, Target
@@ -25,6 +28,7 @@ class ResultSection:
         header = self._ui.volumesTable.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.Stretch)
         header.setMinimumSectionSize(header.fontMetrics().boundingRect(_("Equivariant")).width() + 4)
+        self._ui.measureButton.connect("clicked(bool)", self._on_measure)
         self._ui.show3DButton.connect("toggled(bool)", self._on_show_3d)
 
     def refresh(self) -> None:
@@ -33,6 +37,12 @@ class ResultSection:
             selector.enabled = not self._desk.running
         results = self._results()
         self._show_volumes(results)
+        edited = [title for title, node in results.items() if is_out_of_date(node)]
+        self._ui.volumesNote.text = _("Out of date: {networks} was edited after its volumes were measured.").format(
+            networks=_(" and ").join(edited)
+        )
+        for widget in (self._ui.volumesNote, self._ui.measureButton):
+            widget.setVisible(bool(edited))
         self._ui.show3DButton.enabled = bool(results)
 
     def targets(self, bundles: Sequence[Bundle]) -> list[Target]:
@@ -90,6 +100,16 @@ class ResultSection:
         for number, column in enumerate(columns):
             for row, name in enumerate(names):
                 table.setItem(row, number, qt.QTableWidgetItem(f"{column[name]:.2f}" if name in column else ""))
+
+    def _on_measure(self, _checked: bool = False) -> None:
+        for node in filter(is_out_of_date, self._results().values()):
+            try:
+                node.SetAttribute(VOLUMES_ML, json.dumps(volumes_ml(node)))
+            except SegmentationError as error:
+                slicer.util.errorDisplay(str(error))
+                return
+            mark_up_to_date(node)
+        self._desk.changed()
 
     def _on_show_3d(self, visible: bool) -> None:
         show_closed_surfaces(list(self._results().values()), visible)

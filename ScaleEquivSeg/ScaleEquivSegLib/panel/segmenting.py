@@ -62,7 +62,7 @@ class Segmenting:
     def requests(self, folder: Path) -> Sequence[Request]:
         """Write the channels once and ask for a segmentation by each network."""
         inputs = written_volumes(self._volumes, folder)
-        region = region_seen_from(self._volumes[0], self._region).as_values() if self._region else None
+        region = region_values(self._volumes[0], self._region)
         return [
             Request(
                 target.bundle.name,
@@ -95,6 +95,13 @@ def written_volumes(nodes: Sequence[slicer.vtkMRMLScalarVolumeNode], folder: Pat
     for node, path in zip(nodes, paths, strict=True):
         write_volume(volume_from_node(node, nodes[0]), path, compress=False)
     return [str(path) for path in paths]
+
+
+def region_values(
+    volume: slicer.vtkMRMLScalarVolumeNode, region: slicer.vtkMRMLMarkupsROINode | None
+) -> dict[str, Any] | None:
+    """A region of interest as the worker takes it, in the volume's coordinates; None for the whole volume."""
+    return None if region is None else region_seen_from(volume, region).as_values()
 
 
 def _imported(bundle: Bundle, reply: Reply, labels: Volume, volume: slicer.vtkMRMLScalarVolumeNode) -> Any:

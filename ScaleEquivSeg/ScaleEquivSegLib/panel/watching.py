@@ -17,11 +17,13 @@ EVENTS = (
 
 
 class Watch(VTKObservationMixin):
-    """Calls `on_change` for what happens to the voxels, the place or the frame of the nodes watched last."""
+    """Calls `on_change` for what happens to the voxels, the place or the frame of the nodes watched last, or for other
+    events."""
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(self, on_change: Callable[[], None], events: Sequence[int] = EVENTS) -> None:
         super().__init__()
         self._on_change = on_change
+        self._events = events
         self._watched: list[slicer.vtkMRMLNode] = []
 
     def watch(self, nodes: Sequence[slicer.vtkMRMLNode]) -> None:
@@ -30,7 +32,7 @@ class Watch(VTKObservationMixin):
             self.removeObservers()
             self._watched = list(nodes)
             for node in dict.fromkeys(nodes):
-                for event in EVENTS:
+                for event in self._events:
                     self.addObserver(node, event, self._on_event)
 
     def _on_event(self, caller: slicer.vtkMRMLNode, event: str) -> None:

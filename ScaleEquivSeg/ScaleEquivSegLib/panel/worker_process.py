@@ -39,7 +39,8 @@ class WorkerProcess:
     """Starts the worker when it is first needed and keeps it until told to stop.
 
     `on_message` gets each reply to a request, `on_log` each line that is none, `on_end` a reason when the process ends
-    unasked. A process of another version, or one that is silent for too long while it should work, is ended here.
+    unasked. A process of another version, or one that is silent for too long while a request of any kind is unanswered,
+    is ended here.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class WorkerProcess:
         self._buffers = {"out": b"", "err": b""}
         self._silence_s = silence_s
         self._signs_heard = 0
+        self._unanswered: set[str] = set()
         self._silence = qt.QTimer(parent)
         self._silence.setSingleShot(True)
         self._silence.connect("timeout()", self._on_silence)
@@ -76,12 +78,13 @@ class WorkerProcess:
         if self._process is not None:  # None if it failed to start, which has been reported
             self._process.write(json.dumps(request).encode("ascii") + b"\n")
             if request["type"] != "cancel":
+                self._unanswered.add(request["id"])
                 self._expect_a_sign()
 
     def stop(self) -> None:
         """End the worker now; no further call comes from it."""
         process, self._process = self._process, None
-        self._silence.stop()
+        self._end_watch()
         if process is None:
             return
         process.blockSignals(True)
@@ -129,9 +132,11 @@ class WorkerProcess:
     def _hear(self, message: Message) -> None:
         self._signs_heard += 1
         if message["type"] in ("result", "error", "cancelled"):
-            self._silence.stop()
-        else:
+            self._unanswered.discard(message["id"])
+        if self._unanswered:
             self._expect_a_sign()
+        else:
+            self._silence.stop()
         if message["type"] != "heartbeat":
             self._on_message(message)  # which may send the next request
 
@@ -148,6 +153,10 @@ class WorkerProcess:
 
     def _expect_a_sign(self) -> None:
         self._silence.start(round(1000 * self._silence_s))
+
+    def _end_watch(self) -> None:
+        self._unanswered.clear()
+        self._silence.stop()
 
     def _on_silence(self) -> None:
         heard = self._signs_heard
@@ -191,7 +200,7 @@ class WorkerProcess:
     def _forget(self, reason: str) -> None:
         process, self._process = self._process, None
         self.pid = 0
-        self._silence.stop()
+        self._end_watch()
         if process is not None:
             process.deleteLater()
             self._on_end(reason)

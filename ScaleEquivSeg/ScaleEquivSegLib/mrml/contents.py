@@ -1,0 +1,58 @@
+"""What a segmentation or a region holds: whether it was edited, and the volumes of segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+import slicer
+
+from ..errors import UnsuitableVolume
+
+Drawn: TypeAlias = "slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLMarkupsROINode"
+"""What a user draws and may draw otherwise later."""
+
+Contents: TypeAlias = tuple[tuple[object, ...], ...]
+"""Only to be compared with one of the same node, in the same session."""
+
+
+def contents_of(node: Drawn) -> Contents:
+    """Differs from what it was before if voxels, names, order or place were changed since, not for what only concerns
+    how they are shown. Cheap, as no voxel is looked at."""
+    parent = node.GetParentTransformNode()
+    place = (node.GetTransformNodeID(), parent.GetTransformToWorldMTime() if parent is not None else 0)
+    return (place, *(_segments(node) if node.IsA("vtkMRMLSegmentationNode") else _box(node)))
+
+
+def edited_since(before: Mapping[Drawn, Contents]) -> list[Drawn]:
+    """The nodes that do not hold any more what they held."""
+    return [node for node, contents in before.items() if contents_of(node) != contents]
+
+
+def _segments(node: slicer.vtkMRMLSegmentationNode) -> Contents:
+    segmentation = node.GetSegmentation()
+    source = segmentation.GetSourceRepresentationName()
+    segments = [(each, segmentation.GetSegment(each)) for each in segmentation.GetSegmentIDs()]
+    held = [(each, segment.GetName(), segment.GetRepresentation(source)) for each, segment in segments]
+    return tuple((*names, 0 if voxels is None else voxels.GetMTime()) for *names, voxels in held)
+
+
+def _box(node: slicer.vtkMRMLMarkupsROINode) -> Contents:
+    matrix = slicer.util.arrayFromVTKMatrix(node.GetObjectToNodeMatrix())
+    return (tuple(node.GetSize()), tuple(matrix.ravel()), (node.GetInsideOut(),))
+
+
+def volumes_ml(node: slicer.vtkMRMLSegmentationNode) -> dict[str, float]:
+    """The volume of each segment by name, counted in the segmentation's own voxels."""
+    if not node.CreateBinaryLabelmapRepresentation():
+        raise UnsuitableVolume(f"{node.GetName()} cannot be turned into voxels.")
+    ml: dict[str, float] = {}
+    for segment_id in node.GetSegmentation().GetSegmentIDs():
+        segment = node.GetSegmentation().GetSegment(segment_id)
+        image = segment.GetRepresentation(slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName())
+        voxels = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, segment_id)
+        count = 0 if image.IsEmpty() else int((voxels == segment.GetLabelValue()).sum())
+        name = segment.GetName()
+        ml[name] = ml.get(name, 0.0) + count * float(np.prod(image.GetSpacing())) / 1000
+    return ml
