@@ -146,6 +146,21 @@ def test_what_is_magnified_has_so_many_more_voxels(sided: Task) -> None:
         assert np.median(found) == pytest.approx(voxels * factor**3, rel=0.35)
 
 
+def test_crops_lie_in_the_image_but_for_the_share_that_may_lie_beyond(sided: Task) -> None:
+    # Shorter than the crop along z.
+    image = 1 + torch.rand(1, 30, 24, 12, generator=torch.Generator().manual_seed(0))
+    example = Example("case", image, torch.zeros(1, 30, 24, 12, dtype=torch.uint8))
+
+    def shares(beyond: float) -> list[float]:
+        drawn = samples(replace(PLAIN, beyond=beyond), sided, example, crop=(16, 16, 16), count=200)
+        filled = [float((sample["image"] > 0.5).float().mean()) for sample in drawn]
+        return [share for share in filled if share < 1]  # elsewhere is the border's value, or a reflection
+
+    # All of the image's 12 planes are in the crop of 16; elsewhere there is nothing but the image.
+    assert set(shares(0.0)) == {12 / 16}
+    assert min(shares(0.5)) < 0.4
+
+
 @pytest.mark.parametrize("factor", [0.3, 0.8])
 def test_a_crop_of_a_blurred_part_is_that_of_the_blurred_image(
     factor: float, sided: Task, monkeypatch: pytest.MonkeyPatch

@@ -42,7 +42,10 @@ class Augmenter:
     def __call__(self, example: Example, random: np.random.Generator) -> Sample:
         factor = magnification(self.how, random)
         turn, is_mirrored = self._turn(random)
-        centre = _centre(example, np.array(self.crop) / factor, random)
+        extent = np.array(self.crop) / factor
+        centre = _centre(example, extent, random)
+        if random.random() >= self.how.beyond:
+            centre = _inside(centre, extent, np.array(example.label.shape[1:]))
         places = _places(centre, turn / factor, self.crop)
         image = _blurred(example.image, 1 / factor, places) if factor < 1 else example.image
         grid = _grid(places, image.shape[1:])
@@ -90,6 +93,12 @@ def _centre(example: Example, extent: np.ndarray, random: np.random.Generator) -
     voxels = example.voxels[chosen]
     shift = [random.integers(-(size // 4), size // 4 + 1) for size in extent.astype(int)]
     return voxels[random.integers(len(voxels))] + shift
+
+
+def _inside(centre: np.ndarray, extent: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """The nearest place at which a crop lies in the image or, along axes where it is the longer, holds all of it."""
+    low, high = np.sort([np.floor(extent / 2), shape - np.ceil(extent / 2)], axis=0)
+    return np.clip(centre, low, high)
 
 
 def _places(centre: np.ndarray, turn: np.ndarray, crop: tuple[int, int, int]) -> np.ndarray:

@@ -101,6 +101,9 @@ class Augmentation:
     """Whether all octaves of the range are alike likely, or all its factors."""
     scaled: Share = 1.0
     """The share of the crops that are magnified at all."""
+    beyond: Share = 0.25
+    """The share of the crops that may lie beyond the border, as if the image were cut there or lay in a larger one; all
+    others lie in the image, as far as they fit."""
     blur: Factor = 1.0
     """Show some crops as if scanned with voxels up to so many times larger."""
     intensity: Amount = 0.1
