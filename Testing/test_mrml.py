@@ -44,6 +44,11 @@ def volume_node(direction: np.ndarray, name: str = "scan") -> tuple[slicer.vtkMR
     return slicer.util.addVolumeFromArray(volume.array, geometry.ijk_to_ras, name=name), volume
 
 
+def in_homogeneous(matrix: np.ndarray) -> np.ndarray:
+    """As a matrix of a transform (4, 4)."""
+    return np.pad(matrix, (0, 1)) + np.diag([0, 0, 0, 1])
+
+
 def labels_like(volume: Volume) -> Volume:
     labels = np.zeros(volume.array.shape, np.uint8)
     labels[1:3, 2:4, 1:6] = 1
@@ -103,9 +108,7 @@ def test_a_result_under_a_transform_comes_back_voxel_by_voxel_with_the_saved_sce
 ) -> None:
     node, volume = volume_node(np.eye(3), name="scan")
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    transform.SetMatrixTransformToParent(
-        slicer.util.vtkMatrixFromArray(np.pad(OBLIQUE, (0, 1)) + np.diag([0, 0, 0, 1]))
-    )
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(in_homogeneous(OBLIQUE)))
     node.SetAndObserveTransformNodeID(transform.GetID())
     result = import_segmentation(labels_like(volume), CLASSES, node, "result")
     if replacing:
@@ -232,6 +235,18 @@ def test_a_segmentation_made_of_surfaces_gives_labels_too() -> None:
     result.GetSegmentation().SetSourceRepresentationName("Closed surface")
     result.GetSegmentation().RemoveRepresentation("Binary labelmap")
     assert dice(labels_on_grid(result, node).labelmap.volume.array == 1, cube == 1) > 0.97
+
+
+def test_a_segmentation_of_nothing_gives_no_labels_wherever_it_lies() -> None:
+    node, volume = volume_node(np.eye(3))
+    nothing = import_segmentation(Volume(np.zeros_like(volume.array), volume.geometry), CLASSES, node, "nothing")
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(in_homogeneous(OBLIQUE)))
+    for place in (node, nothing):
+        place.SetAndObserveTransformNodeID(transform.GetID())
+        found = labels_on_grid(nothing, node).labelmap
+        assert found.volume.array.shape == volume.array.shape
+        assert not found.volume.array.any()
 
 
 def test_a_segmentation_without_segments_is_refused() -> None:
