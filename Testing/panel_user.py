@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,14 @@ import qt
 import slicer
 
 import slicerhost
+from quick_answers import segmented
 from ScaleEquivSegLib.answers import Models, answer
 from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.request import request_from
-from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
 
 MODULE = Path(__file__).parents[1] / "ScaleEquivSeg" / "ScaleEquivSeg.py"
 SECONDS_AT_MOST = 120
-NAMES = {1: "Head", 2: "Body"}
 QUICK = PhantomSpec(seed=1, size=(32, 32, 32), spacing=(2, 2, 2))
 SLOW = PhantomSpec(seed=1, size=(112, 112, 112), spacing=(1, 1, 1))
 OBLIQUE = ((0.8, -0.48, -0.36), (0.6, 0.64, 0.48), (0.0, 0.6, -0.8))  # and left-handed
@@ -61,12 +61,8 @@ class QuickWorker:
             return {"type": "cancelled", **about}
         if request["type"] == "devices":
             return {"type": "result", "devices": self.devices, **about}
-        image = read_volume(Path(request["inputs"][0]))
-        found = Volume(quick_labels(image.array), image.geometry)
-        write_volume(found, Path(request["output"]))
-        ml = {name: found.geometry.voxel_ml * int((found.array == value).sum()) for value, name in NAMES.items()}
-        said = {"output": request["output"], "ml": ml, "warnings": [], "provenance": {"bundle": request["bundle"]}}
-        return {"type": "result", **about, **said}
+        found = segmented(request["inputs"][0], request["output"], request["bundle"])
+        return {"type": "result", **about, **found}
 
 
 class ThisProcess(QuickWorker):
@@ -78,11 +74,6 @@ class ThisProcess(QuickWorker):
         except SegmentationError as error:
             return {"type": "error", "id": request["id"], "message": str(error)}
         return {"type": "result", "id": request["id"], **found}
-
-
-def quick_labels(array: np.ndarray) -> np.ndarray:
-    """What the quick worker finds in an image."""
-    return (array > np.quantile(array, 0.8)).astype(np.uint8) + (array > np.quantile(array, 0.9))
 
 
 class User:
@@ -152,3 +143,12 @@ def labels_of(node: Any, volume: Any) -> np.ndarray:
     for value in (1, 2):
         labels[slicer.util.arrayFromSegmentBinaryLabelmap(node, f"Segment_{value}", volume) > 0] = value
     return labels
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs."""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

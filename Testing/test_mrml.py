@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.mrml.labels import labels_on_grid
 from ScaleEquivSegLib.mrml.layouts import COMPARED_VIEWS, add_layouts
 from ScaleEquivSegLib.mrml.products import earlier_product, product
-from ScaleEquivSegLib.mrml.segmentations import import_segmentation
+from ScaleEquivSegLib.mrml.segmentations import import_segmentation, move_into
 from ScaleEquivSegLib.mrml.side_by_side import Side, are_side_by_side, end_side_by_side, show_side_by_side
 from ScaleEquivSegLib.mrml.volumes import volume_from_node
 from ScaleEquivSegLib.volume import Volume, make_geometry
@@ -41,6 +42,11 @@ def volume_node(direction: np.ndarray, name: str = "scan") -> tuple[slicer.vtkMR
     geometry = make_geometry((7, 6, 5), (0.5, 1.0, 2.0), direction, (3, -40, 12))
     volume = Volume(np.arange(210, dtype=np.int16).reshape(geometry.shape), geometry)
     return slicer.util.addVolumeFromArray(volume.array, geometry.ijk_to_ras, name=name), volume
+
+
+def in_homogeneous(matrix: np.ndarray) -> np.ndarray:
+    """As a matrix of a transform (4, 4)."""
+    return np.pad(matrix, (0, 1)) + np.diag([0, 0, 0, 1])
 
 
 def labels_like(volume: Volume) -> Volume:
@@ -94,6 +100,26 @@ def test_the_result_goes_where_the_scan_goes() -> None:
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(result)) == study
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     assert result.GetNodeReferenceID(role) == node.GetID()
+
+
+@pytest.mark.parametrize("replacing", [False, True])
+def test_a_result_under_a_transform_comes_back_voxel_by_voxel_with_the_saved_scene(
+    tmp_path: Path, replacing: bool
+) -> None:
+    node, volume = volume_node(np.eye(3), name="scan")
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(in_homogeneous(OBLIQUE)))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    result = import_segmentation(labels_like(volume), CLASSES, node, "result")
+    if replacing:
+        move_into(result, slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode"))
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear(0)
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    (result,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    for value in (1, 3):
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(result, f"Segment_{value}", slicer.util.getNode("scan"))
+        assert np.array_equal(found > 0, labels_like(volume).array == value)
 
 
 def test_a_second_result_gets_a_name_of_its_own() -> None:
@@ -209,6 +235,18 @@ def test_a_segmentation_made_of_surfaces_gives_labels_too() -> None:
     result.GetSegmentation().SetSourceRepresentationName("Closed surface")
     result.GetSegmentation().RemoveRepresentation("Binary labelmap")
     assert dice(labels_on_grid(result, node).labelmap.volume.array == 1, cube == 1) > 0.97
+
+
+def test_a_segmentation_of_nothing_gives_no_labels_wherever_it_lies() -> None:
+    node, volume = volume_node(np.eye(3))
+    nothing = import_segmentation(Volume(np.zeros_like(volume.array), volume.geometry), CLASSES, node, "nothing")
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(in_homogeneous(OBLIQUE)))
+    for place in (node, nothing):
+        place.SetAndObserveTransformNodeID(transform.GetID())
+        found = labels_on_grid(nothing, node).labelmap
+        assert found.volume.array.shape == volume.array.shape
+        assert not found.volume.array.any()
 
 
 def test_a_segmentation_without_segments_is_refused() -> None:

@@ -14,7 +14,7 @@ import pytest
 import slicer
 
 import slicerhost
-from panel_user import OBLIQUE, QUICK, SECONDS_AT_MOST, SLOW, User, labels_of
+from panel_user import OBLIQUE, QUICK, SECONDS_AT_MOST, SLOW, User, alive, labels_of
 from ScaleEquivSegLib.bundles import bundled_models
 from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.panel import worker_process
@@ -22,14 +22,6 @@ from ScaleEquivSegLib.panel.job import time_left
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.volume import Volume, read_volume, write_volume
 from small_pictures import untrained_bundle
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_the_panel_lists_no_model_that_classifies_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,18 +190,23 @@ def test_voxels_that_come_later_are_noticed(user: User) -> None:
     assert user.ui.segmentButton.enabled
 
 
-@pytest.fixture
-def two_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> User:
-    """A panel with a second task, which has two channels."""
-    for name in ("phantom-unet", "pair-unet"):
-        shutil.copytree(bundled_models() / "phantom-unet", tmp_path / name)
+def add_two_channels(folder: Path, task: str) -> None:
+    """Another model, whose task has two channels; its weights would not fit, but nobody looks yet."""
+    shutil.copytree(bundled_models() / "phantom-unet", folder / "pair-unet")
 
     def pair(card: dict[str, Any]) -> None:
         second = {**card["inputs"][0], "name": "T1ce", "patterns": ["*t1ce*"]}
-        card.update(name="pair-unet", task="pair", inputs=[{**card["inputs"][0], "patterns": ["*t1*"]}, second])
+        card.update(name="pair-unet", task=task, inputs=[{**card["inputs"][0], "patterns": ["*t1*"]}, second])
         card["network"]["arguments"]["in_channels"] = 2
 
-    change_card(tmp_path / "pair-unet", pair)
+    change_card(folder / "pair-unet", pair)
+
+
+@pytest.fixture
+def two_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> User:
+    """A panel with a second task, which has two channels."""
+    shutil.copytree(bundled_models() / "phantom-unet", tmp_path / "phantom-unet")
+    add_two_channels(tmp_path, "pair")
     monkeypatch.setattr("ScaleEquivSegLib.panel.models.bundled_models", lambda: tmp_path)
     user: User = request.getfixturevalue("user")
     assert user.entries(user.ui.taskSelector) == ["pair", "phantom"]
@@ -222,6 +227,16 @@ def test_each_channel_of_a_task_has_its_volume_and_two_channels_never_the_same(t
     user.ui.taskSelector.currentText = "phantom"
     assert user.channel_selector().currentNode() is plain
     assert not slicer.util.findChildren(user.widget.parent, "channelSelector1")
+
+
+def test_a_channel_that_the_task_does_not_have_any_more_is_not_heard(two_channels: User) -> None:
+    user = two_channels
+    enhanced, plain = user.load(QUICK, "case_t1ce"), user.load(QUICK, "case_t1")
+    user.host.process_events()
+    user.ui.taskSelector.currentText = "phantom"
+    slicer.mrmlScene.RemoveNode(enhanced)  # before Qt has deleted its selector
+    user.host.raise_exceptions()
+    assert user.channel_selector().currentNode() is plain
 
 
 def matrix_node(matrix: Any) -> Any:

@@ -13,6 +13,7 @@ import slicer
 
 import slicerhost
 from panel_user import QUICK, QuickWorker, User
+from quick_answers import swept
 from ScaleEquivSegLib.bundles import Label
 from ScaleEquivSegLib.labelmap import read_labelmap
 from ScaleEquivSegLib.mrml.layouts import PLOT_LAYOUT, PLOT_VIEW
@@ -38,15 +39,7 @@ class ProbingWorker(QuickWorker):
         reference = request.get("reference")
         if reference:
             self.references.append(read_labelmap(Path(reference)).volume.array)
-        scales = [
-            {
-                "scale": scale,
-                "with_itself": {"Head": min(scale, 1 / scale), "Body": 1.0},
-                "with_reference": {"Head": 0.5, "Body": 0.25} if reference else None,
-            }
-            for scale in request["scales"]
-        ]
-        return {"type": "result", "id": request["id"], "scales": scales, "bundle": Path(request["bundle"]).name}
+        return {"type": "result", "id": request["id"], **swept(request["scales"], bool(reference), request["bundle"])}
 
 
 class Prober(User):

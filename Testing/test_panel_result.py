@@ -10,7 +10,8 @@ import pytest
 import slicer
 import vtk
 
-from panel_user import OBLIQUE, User, labels_of, quick_labels
+from panel_user import OBLIQUE, User, labels_of
+from quick_answers import quick_labels
 from ScaleEquivSegLib.mrml.segmentations import reference_volume
 from ScaleEquivSegLib.phantom import PhantomSpec
 

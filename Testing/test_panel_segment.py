@@ -130,6 +130,17 @@ def test_the_log_keeps_the_outcome_of_every_run_and_is_bounded(quick: User) -> N
     assert quick.ui.logText.maximumBlockCount == 1000
 
 
+def test_until_the_worker_tells_of_a_run_it_is_said_to_start_and_not_how_the_last_one_ended(quick: User) -> None:
+    quick.start()
+    quick.wait()
+    assert quick.status == "Done."
+    worker_of(quick).answers = False
+    for button, label in ((quick.ui.segmentButton, "statusLabel"), (quick.ui.probeButton, "probeStatusLabel")):
+        button.click()
+        assert quick.status == getattr(quick.ui, label).text == "Starting…"
+        quick.widget.panel.stop("Done.")
+
+
 def test_progress_is_shown_in_percent_with_phase_and_time_left(quick: User) -> None:
     worker_of(quick).answers = False
     quick.start()

@@ -35,6 +35,8 @@ def labels_on_grid(node: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLS
     labels, overlapping = np.zeros(geometry.shape, np.uint16), np.zeros(geometry.shape, bool)
     # Segments of one layer cannot overlap, so that one export serves them all.
     for layer in range(segmentation.GetNumberOfLayers()):
+        if _is_empty(segmentation, layer):
+            continue  # Slicer cannot lay it on another grid
         in_layer = list(segmentation.GetSegmentIDsForLayer(layer))
         values = np.array([0, *(1 + ids.index(segment_id) for segment_id in in_layer)], np.uint16)
         exported = values[_exported(node, in_layer, volume)]
@@ -42,6 +44,13 @@ def labels_on_grid(node: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLS
         labels[exported != 0] = exported[exported != 0]
     names = {number: segmentation.GetSegment(segment_id).GetName() for number, segment_id in enumerate(ids, 1)}
     return FoundLabels(Labelmap(Volume(labels, geometry), tuple(names), names), int(overlapping.sum()))
+
+
+def _is_empty(segmentation: slicer.vtkSegmentation, layer: int) -> bool:
+    """Whether no voxel is in any segment of a layer."""
+    voxels = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    scalars = segmentation.GetLayerDataObject(layer, voxels).GetPointData().GetScalars()
+    return scalars is None or scalars.GetRange()[1] == 0
 
 
 def _exported(

@@ -21,7 +21,6 @@ def import_segmentation(
     scene = reference.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
-    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     segment_ids = vtk.vtkStringArray()
     for label in classes:
         segment_id = f"Segment_{label.value}"
@@ -32,7 +31,6 @@ def import_segmentation(
         )
         segment_ids.InsertNextValue(segment_id)
     _import_labels(labels, node, segment_ids)
-    node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
     _put_beside(node, reference)
     return node
 
@@ -50,8 +48,11 @@ def _import_labels(labels: Volume, node: slicer.vtkMRMLSegmentationNode, segment
         node.GetScene().RemoveNode(labelmap)
 
 
-def _put_beside(node: slicer.vtkMRMLNode, reference: slicer.vtkMRMLNode) -> None:
-    """Into the same folder or study of the subject hierarchy as the reference."""
+def _put_beside(node: slicer.vtkMRMLSegmentationNode, reference: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Into the same place as the reference, and the same folder or study of the subject hierarchy."""
+    node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
+    # Only now: the grid is kept as it is seen from the segmentation, and a file is written on it.
+    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
     item, beside = hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(reference)
     if item and beside:
@@ -62,9 +63,7 @@ def move_into(new: slicer.vtkMRMLSegmentationNode, existing: slicer.vtkMRMLSegme
     """Replace what an existing segmentation holds by a new one, which leaves the scene; id and name stay."""
     reference = reference_volume(new)
     existing.GetSegmentation().DeepCopy(new.GetSegmentation())
-    existing.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     existing.CreateDefaultDisplayNodes()
-    existing.SetAndObserveTransformNodeID(new.GetTransformNodeID())
     for name in existing.GetAttributeNames():
         if name.startswith(ATTRIBUTES):
             existing.RemoveAttribute(name)

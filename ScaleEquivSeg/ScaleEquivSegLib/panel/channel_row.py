@@ -49,6 +49,7 @@ class ChannelRow:
 
     def remove_from(self, layout: Any) -> None:
         """Take the row out of a panel."""
+        self.selector.blockSignals(True)  # until Qt deletes it, it follows the scene
         for widget in (self.label, self.field):
             layout.removeWidget(widget)
             widget.setParent(None)

@@ -76,6 +76,7 @@ class Desk:
         self.ui.progressBar.value = 0
         self.ui.progressBar.show()
         self.changed()
+        self._say(_("Starting…"))  # what became of the last job is not to be read for what becomes of this one
         self._job.start()
 
     def cancel(self) -> None:
