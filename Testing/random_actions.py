@@ -258,6 +258,7 @@ def edit_a_segmentation(user: RandomUser) -> bool:
     if not user.results:
         return False
     node = user.random.choice(user.results)
+    user.history_of(node).SaveState()  # as Segment Editor does
     ids = node.GetSegmentation().GetSegmentIDs()
     if ids and user.perhaps(0.3):
         node.GetSegmentation().RemoveSegment(user.random.choice(ids))
@@ -265,6 +266,25 @@ def edit_a_segmentation(user: RandomUser) -> bool:
         node.GetSegmentation().AddEmptySegment("", "Mine")
     user.keep(node)
     return True
+
+
+def undo_an_edit(user: RandomUser) -> bool:
+    return restore(user, "Previous")
+
+
+def redo_an_edit(user: RandomUser) -> bool:
+    return restore(user, "Next")
+
+
+def restore(user: RandomUser, which: str) -> bool:
+    """Bring a segmentation back to what it was before, or after, an edit."""
+    for node in user.results:
+        history = user.history_of(node)
+        if getattr(history, f"IsRestore{which}StateAvailable")():
+            assert getattr(history, f"Restore{which}State")()
+            user.keep(node)
+            return True
+    return False
 
 
 def move_a_node(user: RandomUser) -> bool:
@@ -394,6 +414,8 @@ ANYWHERE: Mapping[Action, float] = {
     rename_a_node: 1,
     change_voxels: 1,
     edit_a_segmentation: 2,
+    undo_an_edit: 20,
+    redo_an_edit: 10,
     move_a_node: 1,
     close_the_scene: 0.5,
     save_and_reopen: 0.7,

@@ -34,6 +34,7 @@ class RandomUser(User):
         self.kept: dict[str, str] = {}
         self.given_away: set[str] = set()
         """Nodes that the user has agreed to have replaced."""
+        self._histories: dict[Any, Any] = {}
         self._done = 0
         host.answer = self._answer
 
@@ -55,6 +56,13 @@ class RandomUser(User):
         """From now on the node is to stay as it is."""
         self.kept[node.GetID()] = contents(node)
         return node
+
+    def history_of(self, segmentation: Any) -> Any:
+        """What there is to be undone, and done again, as Segment Editor keeps it."""
+        if segmentation not in self._histories:
+            self._histories[segmentation] = slicer.vtkSegmentationHistory()
+            self._histories[segmentation].SetSegmentation(segmentation.GetSegmentation())
+        return self._histories[segmentation]
 
     def run_was_done(self) -> bool:
         """Whether a run has ended with a result since this was asked last."""
