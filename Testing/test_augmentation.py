@@ -122,6 +122,20 @@ def test_a_mirror_makes_of_a_right_structure_a_left_one(sided: Task) -> None:
     assert values == {True, False}
 
 
+def test_only_a_share_of_the_crops_is_rotated_and_the_others_show_voxels_as_they_are(sided: Task) -> None:
+    random = torch.rand(1, 20, 24, 22, generator=torch.Generator().manual_seed(0))
+    example = replace(an_example((1, a_block(8))), image=random)
+
+    def share_rotated(rotated: float) -> float:
+        how = replace(PLAIN, rotation=20, rotated=rotated, beyond=0.0)
+        edges = torch.stack([each["image"][0, :, 0, 0] for each in samples(how, sided, example, count=200)])
+        as_scanned = torch.isclose(edges[..., None], random.flatten(), atol=1e-5).any(-1).all(-1)
+        return 1 - float(as_scanned.float().mean())
+
+    assert share_rotated(1.0) > 0.9
+    assert share_rotated(0.25) == pytest.approx(0.25, abs=0.08)
+
+
 def test_a_sample_is_a_plain_tensor_that_drags_no_notes_through_the_network(sided: Task) -> None:
     how = replace(PLAIN, intensity=0.2, noise=0.1, blur=2.0, scale=(0.4, 0.5))
     for sample in samples(how, sided, an_example((1, a_block(8))), count=3):

@@ -64,7 +64,9 @@ class Augmenter:
 
         It turns what lies there, in millimetres; of voxels of spacing S the matrix is S^-1 R S.
         """
-        turn = _rotation(np.radians(random.uniform(-self.how.rotation, self.how.rotation, 3)))
+        rotated = self.how.rotated == 1 or random.random() < self.how.rotated
+        most = self.how.rotation if rotated else 0.0
+        turn = _rotation(np.radians(random.uniform(-most, most, 3)))
         if self.how.quarter_turns:
             turn = turn[:, random.permutation(3)]
         axes = {"none": [], "left_right": [self.left_right], "all": [0, 1, 2]}[self.how.mirror]

@@ -95,6 +95,8 @@ class Augmentation:
     """Only where voxels are as long along each axis: else a crop turned so would hold other anatomy in other detail."""
     rotation: Amount = 0.0
     """Degrees about each axis, at most."""
+    rotated: Share = 1.0
+    """The share of the crops that are rotated at all: what is rotated is smoothed by it, as no scan is."""
     scale: tuple[Positive, Positive] = (1.0, 1.0)
     """Magnify by a factor from this range."""
     scale_drawn: Literal["by_octave", "evenly"] = "by_octave"
