@@ -36,6 +36,7 @@ class ScaleEquivSeg(ScriptedLoadableModule):
             "Li, Cao, Cao, A Dynamic Group Equivariant Convolutional Networks for Medical Image Analysis (BIBM 2020)."
         )
         slicer.app.connect("startupCompleted()", self.registerSampleData)
+        slicer.app.connect("startupCompleted()", self.registerLayouts)
 
     def registerSampleData(self):
         """Phantoms in Slicer's module Sample Data; they are made here, but Slicer wants an address of every source."""
@@ -52,6 +53,12 @@ class ScaleEquivSeg(ScriptedLoadableModule):
                 customDownloader=lambda source: load_sample(source.sampleName),
                 thumbnailFileName=self.resourcePath("Icons/ScaleEquivSeg.png"),
             )
+
+    def registerLayouts(self):
+        """A scene may have been saved in one of the module's layouts, and be opened before the module is."""
+        from ScaleEquivSegLib.mrml.layouts import add_layouts
+
+        add_layouts()
 
 
 class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,26 @@ class User:
     @property
     def worker_pid(self) -> int:
         return int(self.widget.panel.desk.worker.pid)
+
+
+OPEN_A_SCENE = """
+import sys
+import slicerhost
+host = slicerhost.start()
+import slicer
+steps = [lambda: host.start_module(sys.argv[1]), lambda: slicer.util.loadScene(sys.argv[2])]
+for step in steps if sys.argv[3] == "after it has started" else reversed(steps):
+    step()
+    host.process_events()
+print(*(node.GetSingletonTag() for node in slicer.app.layoutManager().shown_nodes()))
+"""
+
+
+def views_in_another_slicer(scene: Path, opened: str) -> list[str]:
+    """The views that are shown when a scene is opened "after it has started" or "while it starts", and no panel is."""
+    command = [sys.executable, "-c", OPEN_A_SCENE, str(MODULE), str(scene), opened]
+    process = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    return process.stdout.splitlines()[-1].split()
 
 
 def labels_of(node: Any, volume: Any) -> np.ndarray:

@@ -13,7 +13,7 @@ import slicer
 import vtk
 
 import slicerhost
-from panel_user import MODULE, QUICK, QuickWorker, ThisProcess, User
+from panel_user import MODULE, QUICK, QuickWorker, ThisProcess, User, views_in_another_slicer
 from ScaleEquivSegLib.bundles import Label
 from ScaleEquivSegLib.comparison import compare
 from ScaleEquivSegLib.mrml.layouts import COMPARED_VIEWS, SIDE_BY_SIDE_LAYOUT
@@ -656,3 +656,13 @@ def test_a_saved_scene_shows_the_comparison_again(user: Comparer, tmp_path: Path
     user.ui.sideBySideButton.click()
     assert user.layout == FOUR_UP
     assert not user.named("one").GetDisplayNode().GetNumberOfViewNodeIDs()
+
+
+@pytest.mark.parametrize("opened", ["after it has started", "while it starts"])
+def test_a_scene_saved_side_by_side_has_its_views_before_the_panel_is_opened(
+    user: Comparer, tmp_path: Path, opened: str
+) -> None:
+    user.pair()
+    user.ui.sideBySideButton.click()
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    assert views_in_another_slicer(tmp_path / "scene.mrb", opened) == [*COMPARED_VIEWS, *COMPARED_VIEWS]

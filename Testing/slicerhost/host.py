@@ -87,12 +87,10 @@ class Host:
     def answer(self, value: Answer) -> None:
         self._recorder.answer = value
 
-    def load_module(self, path: str | Path) -> tuple[Any, Any]:
-        """Import a scripted module file, build its objects in Slicer's order and enter its panel."""
+    def start_module(self, path: str | Path) -> Any:
+        """Import a scripted module file as Slicer does when it starts; nobody has opened the module yet."""
         path = Path(path).resolve()
         name = path.stem
-        if name in self._loaded:
-            self.unload_module(name)
         python = _import_file(path)
         shell = scripted_module.qSlicerScriptedLoadableModule(name, str(path))
         module = getattr(python, name)(shell)
@@ -100,6 +98,15 @@ class Host:
         setattr(slicer.modules, f"{name}Instance", module)
         self.app.startupCompleted.emit()
         pythonqt.disconnect_all(self.app, "startupCompleted()")
+        return module
+
+    def load_module(self, path: str | Path) -> tuple[Any, Any]:
+        """Import a scripted module file, build its objects in Slicer's order and enter its panel."""
+        name = Path(path).stem
+        if name in self._loaded:
+            self.unload_module(name)
+        module = self.start_module(path)
+        python, shell = sys.modules[name], module.parent
         top = scripted_module.qSlicerScriptedLoadableModuleWidget()
         top.setMRMLScene(self.scene)
         widget = getattr(python, f"{name}Widget")(top)

@@ -62,6 +62,8 @@ def add_layouts() -> None:
     for number, description in _DESCRIPTIONS.items():
         if not node.SetLayoutDescription(number, description):
             node.AddLayoutDescription(number, description)
+    if not node.GetCurrentLayoutDescription():  # a scene that was loaded first has asked for one in vain
+        node.SetViewArrangement(node.GetViewArrangement())
 
 
 def is_shown(layout: int) -> bool:
