@@ -596,6 +596,27 @@ def test_side_by_side_follows_the_selectors(user: Comparer) -> None:
     assert shown_in(third, user.views()) == [False, True]
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["new", "replaced"])
+def test_results_that_come_while_two_are_side_by_side_have_their_surfaces_there(user: Comparer, replaced: bool) -> None:
+    user.choose(user.load(QUICK, "phantom"), "Both")
+    user.start()
+    user.wait()
+    user.ui.sideBySideButton.click()
+    if replaced:
+        user.ui.equivariantOutputSelector.setCurrentNode(user.results[0])
+        user.ui.baselineOutputSelector.setCurrentNode(user.results[1])
+    user.start()
+    user.wait()
+    pair = user.results[-2:]
+    assert len(user.results) == (2 if replaced else 4)
+    assert [shown_in(node, user.views()) for node in pair] == [[True, False], [False, True]]
+    for node in pair:
+        assert node.GetSegmentation().ContainsRepresentation("Closed surface")
+        assert node.GetDisplayNode().GetVisibility3D()
+    user.ui.sideBySideButton.click()
+    assert not any(node.GetDisplayNode().GetVisibility3D() for node in user.results)
+
+
 def test_side_by_side_shows_the_errors_of_each_in_its_own_view(user: Comparer) -> None:
     one, two = user.pair()
     user.choose_pair(one, two, user.segmentation("truth", slice(1, 5), slice(3, 6)))
