@@ -617,6 +617,27 @@ def test_results_that_come_while_two_are_side_by_side_have_their_surfaces_there(
     assert not any(node.GetDisplayNode().GetVisibility3D() for node in user.results)
 
 
+def test_what_is_shown_or_hidden_while_two_are_side_by_side_stays_so_afterwards(user: Comparer) -> None:
+    user.choose(user.load(QUICK, "phantom"), "Both")
+    user.start()
+    user.wait()
+    a, b = user.results
+    other, another = (user.segmentation(name, slice(1, 5), slice(2, 6)) for name in ("other", "another"))
+    another.GetDisplayNode().SetVisibility(False)
+    user.ui.sideBySideButton.click()
+    user.ui.show3DButton.click()
+    user.host.process_events()
+    assert [shown_in(node, user.views()) for node in (a, b)] == [[True, False], [False, True]]
+    b.GetDisplayNode().SetVisibility(False)
+    other.GetDisplayNode().SetVisibility(False)
+    another.GetDisplayNode().SetVisibility(True)
+    user.ui.sideBySideButton.click()
+    assert user.ui.show3DButton.checked
+    assert [bool(node.GetDisplayNode().GetVisibility3D()) for node in (a, b)] == [True, True]
+    shown = [bool(node.GetDisplayNode().GetVisibility()) for node in (a, b, other, another)]
+    assert shown == [True, False, False, True]
+
+
 def test_side_by_side_shows_the_errors_of_each_in_its_own_view(user: Comparer) -> None:
     one, two = user.pair()
     user.choose_pair(one, two, user.segmentation("truth", slice(1, 5), slice(3, 6)))
