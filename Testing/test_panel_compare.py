@@ -468,7 +468,7 @@ def test_the_worker_itself_compares_while_slicer_stays_usable(user: Comparer) ->
     from ScaleEquivSegLib.panel.worker_process import WorkerProcess
 
     desk = user.widget.panel.desk
-    desk.worker = WorkerProcess(desk._on_message, desk.log, desk._on_worker_end, parent=user.ui.logText)
+    desk.worker = WorkerProcess(desk._on_message, desk._on_worker_log, desk._on_worker_end, parent=user.ui.logText)
     user.pair()
     user.ui.compareButton.click()
     assert user.ui.compareButton.text == "Cancel"
