@@ -217,6 +217,21 @@ def test_volumes_of_an_edited_result_are_out_of_date_until_they_are_measured_aga
     assert shown_volumes(quick)["Head (ml)", "Baseline"] == before["Head (ml)", "Baseline"]
 
 
+def test_a_result_that_goes_where_its_volume_is_is_up_to_date(quick: User) -> None:
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    quick.channel_selector().currentNode().SetAndObserveTransformNodeID(transform.GetID())
+    node = own_segmentation("elsewhere")
+    quick.ui.equivariantOutputSelector.setCurrentNode(node)
+    quick.start()
+    quick.wait()
+    quick.host.process_events()
+    assert node.GetTransformNodeID() == transform.GetID()
+    assert quick.ui.volumesNote.isHidden()
+    node.SetAndObserveTransformNodeID(None)
+    quick.host.process_events()
+    assert quick.ui.volumesNote.text == "Out of date: Equivariant was edited after its volumes were measured."
+
+
 def test_show_3d_follows_new_results_and_the_ones_they_replace(quick: User) -> None:
     quick.ui.networkSelector.currentText = "Equivariant"
     assert not quick.ui.show3DButton.enabled

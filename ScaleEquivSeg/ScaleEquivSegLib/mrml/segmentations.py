@@ -64,12 +64,13 @@ def move_into(new: slicer.vtkMRMLSegmentationNode, existing: slicer.vtkMRMLSegme
     reference = reference_volume(new)
     existing.GetSegmentation().DeepCopy(new.GetSegmentation())
     existing.CreateDefaultDisplayNodes()
+    _put_beside(existing, reference)
+    # Only now: whoever takes the move for an edit of what was here marks what was measured of that.
     for name in existing.GetAttributeNames():
         if name.startswith(ATTRIBUTES):
             existing.RemoveAttribute(name)
     for name in new.GetAttributeNames():
         existing.SetAttribute(name, new.GetAttribute(name))
-    _put_beside(existing, reference)
     new.GetScene().RemoveNode(new)
 
 
