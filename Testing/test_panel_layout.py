@@ -11,10 +11,21 @@ import pytest
 import qt
 import slicer
 
-from panel_user import MODULE, QUICK, User
+import slicerhost
+from panel_user import MODULE, QUICK, QuickWorker, ThisProcess, User
+from quick_answers import swept
 
 FOLDED = ("detailsBox", "modelsBox", "advancedBox", "logBox")
 UI = MODULE.parent / "Resources" / "UI" / "ScaleEquivSeg.ui"
+
+
+class WholeWorker(ThisProcess):
+    """Compares, and segments and probes at once."""
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["type"] == "sweep":
+            return {"type": "result", "id": request["id"], **swept(request["scales"], False, request["bundle"])}
+        return super()._answer(request) if request["type"] == "compare" else QuickWorker._answer(self, request)
 
 
 @pytest.fixture
@@ -118,3 +129,24 @@ def test_the_module_loaded_again_shows_the_same_and_works(user: User) -> None:
     user.wait()
     assert user.status == "Done."
     assert len(user.results) == 1
+
+
+def test_without_a_main_window_all_works_but_what_needs_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = slicerhost.start()
+    monkeypatch.setattr(type(slicer.app), "layoutManager", lambda self: None)
+    user = User(host)
+    user.quicken(WholeWorker)
+    user.choose(user.load(QUICK), "Both")
+    user.start()
+    user.wait()
+    for button in (user.ui.compareButton, user.ui.probeButton):
+        button.click()
+        user.wait()
+        assert user.widget.panel.desk.outcome == "Done."
+    user.ui.nextRegionButton.click()
+    for button in (user.ui.sideBySideButton, user.ui.showPlotButton):
+        assert not button.enabled
+        assert button.toolTip == "Views need Slicer's main window."
+    assert user.ui.exportTableButton.enabled
+    host.close()
+    host.raise_exceptions()

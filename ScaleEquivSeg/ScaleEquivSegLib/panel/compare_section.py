@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import SegmentationError
-from ..mrml.layouts import SIDE_BY_SIDE_LAYOUT, add_layouts, is_shown, leave_layout
+from ..mrml.layouts import SIDE_BY_SIDE_LAYOUT, add_layouts, is_shown, leave_layout, no_views
 from ..mrml.products import is_out_of_date
 from ..mrml.regions import kept_regions, show_region
 from ..mrml.segmentations import reference_volume
@@ -40,11 +40,13 @@ class CompareSection:
         self._ui.nextRegionButton.connect("clicked(bool)", self._on_next)
         self._ui.sideBySideButton.connect("clicked(bool)", self._on_side_by_side)
         add_layouts()
-        slicer.app.layoutManager().connect("layoutChanged(int)", self._on_layout)
+        if not no_views():
+            slicer.app.layoutManager().connect("layoutChanged(int)", self._on_layout)
 
     def close(self) -> None:
         """Listen to the views no longer."""
-        slicer.app.layoutManager().disconnect("layoutChanged(int)", self._on_layout)
+        if not no_views():
+            slicer.app.layoutManager().disconnect("layoutChanged(int)", self._on_layout)
 
     def refresh(self) -> None:
         """Enable what can be done and say why the rest cannot."""
@@ -139,8 +141,8 @@ class CompareSection:
         shown = is_shown(SIDE_BY_SIDE_LAYOUT)
         button = self._ui.sideBySideButton
         button.checked = shown
-        button.enabled = shown or compared is not None
-        button.toolTip = obstacle or self._side_by_side_tip
+        button.enabled = shown or not (obstacle or no_views())
+        button.toolTip = obstacle or no_views() or self._side_by_side_tip
         if not shown:
             end_side_by_side(slicer.mrmlScene)
         elif compared is not None and not are_side_by_side(slicer.mrmlScene, _sides_of(compared)):
