@@ -16,6 +16,7 @@ from ..mrml.segmentations import reference_volume
 from ..mrml.side_by_side import Side, are_side_by_side, end_side_by_side, show_side_by_side
 from .comparing import Compared, Comparing
 from .desk import Desk
+from .packages import Packages
 from .starter import Starter
 from .watching import Watch
 
@@ -26,9 +27,10 @@ COLOURS = (slicer.vtkSegmentation.SegmentModified, slicer.vtkMRMLDisplayableNode
 class CompareSection:
     """Shows what was made of the segmentations that are chosen; choose others, and it shows what was made of those."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, packages: Packages) -> None:
         self._desk = desk
         self._ui = desk.ui
+        self._packages = packages
         self._region: tuple[str, int] = ("", -1)
         """The map of agreement whose regions are looked at, and which of them."""
         self._arranging = False
@@ -51,7 +53,7 @@ class CompareSection:
     def refresh(self) -> None:
         """Enable what can be done and say why the rest cannot."""
         compared, obstacle = self._compared()
-        self._starter.refresh(obstacle)
+        self._starter.refresh(self._packages.obstacle() or obstacle)
         self._show_figures(compared)
         self._show_region_line()
         self._show_legend(compared)

@@ -52,9 +52,9 @@ class Desk:
         """Add a line to the log that the panel shows."""
         self.ui.logText.appendPlainText(line)
 
-    def tell(self, outcome: str) -> None:
-        """Say in the status line and in the log what became of what the user asked for."""
-        self.label = None
+    def tell(self, outcome: str, label: Any = None) -> None:
+        """Say in the status line and in the log what became of what the user asked for; a label says it, too."""
+        self.label = label
         self._conclude(outcome)
 
     def _conclude(self, outcome: str) -> None:
