@@ -228,6 +228,27 @@ def test_a_reference_adds_the_errors_of_each_and_figures_against_it(user: Compar
     assert not user.named("one / two: agreement").GetDisplayNode().GetVisibility()
 
 
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_the_maps_that_are_shown_are_those_of_the_latest_comparison(user: Comparer, side_by_side: bool) -> None:
+    one, two = user.pair()
+    truths = [user.segmentation(name, slice(1, 5), slice(3, 6)) for name in ("truth", "belief")]
+    if side_by_side:
+        user.ui.sideBySideButton.click()
+    for reference in (truths[0], None, truths[1], None):
+        user.choose_pair(one, two, reference)
+        assert user.compare() == "Done."
+        maps = [node for node in user.results if ": " in node.GetName()]
+        shown = {node.GetName() for node in maps if node.GetDisplayNode().GetVisibility()}
+        if reference is None:
+            assert shown == {"one / two: agreement"}
+        else:
+            assert shown == {f"{name}: errors against {reference.GetName()}" for name in ("one", "two")}
+    if side_by_side:
+        user.ui.sideBySideButton.click()
+        shown = {node.GetName() for node in maps if node.GetDisplayNode().GetVisibility()}
+        assert shown == {"one / two: agreement"}
+
+
 def test_a_class_that_one_has_missed_has_no_distance_but_a_row(user: Comparer) -> None:
     one, _two = user.pair()
     empty = user.segmentation("none", slice(0), slice(2, 6))

@@ -19,7 +19,7 @@ from ..errors import UnsuitableVolume
 from ..labelmap import Labelmap, class_key
 from ..mrml.contents import Contents, contents_of, edited_since
 from ..mrml.labels import labels_on_grid
-from ..mrml.products import earlier_product, mark_products_out_of_date, product, sign_product
+from ..mrml.products import earlier_product, mark_products_out_of_date, product, products_of, sign_product
 from ..mrml.regions import RegionsFound, keep_regions
 from ..mrml.segmentations import import_segmentation, move_into, reference_volume
 from ..mrml.tables import fill_table
@@ -144,6 +144,8 @@ class Comparing:
                 regions = reply["regions"]
                 found = [[region[key] for region in regions] for key in ("ml", "centre")]
                 keep_regions(node, RegionsFound(int(reply["figures"]["disagreement_regions"]), *found))
+        for node in self._other_errors():
+            node.GetDisplayNode().SetVisibility(False)  # they would cover what was found now
         name = _("{a} / {b}: figures").format(a=self._compared.pair[0].GetName(), b=self._compared.pair[1].GetName())
         table = product("vtkMRMLTableNode", FIGURES, self._compared.segmentations, name)
         rows = [row for c, reply in zip(comparisons, replies, strict=True) for row in self._rows(c, reply["figures"])]
@@ -151,6 +153,15 @@ class Comparing:
         for node in edited_since(self._contents):  # while it was compared
             mark_products_out_of_date(node)
         return self._notes
+
+    def _other_errors(self) -> list[slicer.vtkMRMLSegmentationNode]:
+        """Maps of errors of the two against another reference than the one that is chosen, if one is."""
+        return [
+            node
+            for each in self._compared.pair
+            for node in products_of(ERRORS, each)
+            if node not in self._compared.errors
+        ]
 
     def _rows(self, comparison: _Comparison, figures: Mapping[str, Any]) -> list[list[str | float]]:
         """One row per class, and one of means."""
@@ -178,8 +189,8 @@ class Comparing:
         display = node.GetDisplayNode()
         display.SetSegmentVisibility(f"Segment_{Agreement.BOTH.value}", False)
         display.SetVisibility3D(False)
-        if kind == AGREEMENT and self._compared.reference is not None:
-            display.SetVisibility(False)  # the errors of each say more
+        # The errors of each say more than where they agree.
+        display.SetVisibility(comparison.against_reference or self._compared.reference is None)
         return node
 
 
