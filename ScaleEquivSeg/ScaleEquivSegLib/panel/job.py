@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import slicer
 from slicer.i18n import tr as _
 
-from ..errors import SegmentationError
+from ..errors import SegmentationError, UnwritableOutput
 
 PREPARATORY = ("Starting", "Reading", "Loading the network", "Preparing", "Writing")
 """Phases whose fraction says nothing of how far the request as a whole is."""
@@ -68,11 +68,12 @@ class Job:
         self._replies: list[Reply] = []
         self._cancelled = False
         self._over = False
-        self._folder = tempfile.TemporaryDirectory(prefix="ScaleEquivSeg-", ignore_cleanup_errors=True)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self) -> None:
         """Hand over the data and send the first request."""
         with self._ending_on_error():
+            self._folder = _new_folder()
             self._requests = self._work.requests(Path(self._folder.name))
             self._ask()
 
@@ -89,7 +90,8 @@ class Job:
         """End now; what the worker may still say is not for this job any more."""
         if not self._over:
             self._over = True
-            self._folder.cleanup()
+            if self._folder is not None:
+                self._folder.cleanup()
             self._on_end(status)
 
     def receive(self, reply: Reply) -> None:
@@ -133,6 +135,19 @@ class Job:
         except Exception as error:
             traceback.print_exc()
             self.end(_("Unexpected error: {error}").format(error=error))
+
+
+def _new_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where the worker reads and writes; it goes with the job."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="ScaleEquivSeg-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise UnwritableOutput(
+            _(
+                "The temporary folder cannot be used: {error}. Make room on its disk, or let the environment variable "
+                "TMPDIR (TEMP on Windows) name another folder and restart Slicer."
+            ).format(error=error)
+        ) from error
 
 
 def time_left(seconds: float | None) -> str:
