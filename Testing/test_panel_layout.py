@@ -14,6 +14,7 @@ import slicer
 import slicerhost
 from panel_user import MODULE, QUICK, QuickWorker, ThisProcess, User
 from quick_answers import swept
+from ScaleEquivSegLib.mrml.segmentations import reference_volume
 
 FOLDED = ("detailsBox", "modelsBox", "advancedBox", "logBox")
 UI = MODULE.parent / "Resources" / "UI" / "ScaleEquivSeg.ui"
@@ -28,20 +29,44 @@ class WholeWorker(ThisProcess):
         return super()._answer(request) if request["type"] == "compare" else QuickWorker._answer(self, request)
 
 
-@pytest.fixture
-def unfolded(user: User) -> User:
-    """The panel with every box open and everything in it that shows only at times."""
-    user.load(QUICK, "a phantom with a name that is longer than any panel is wide, as series descriptions are")
+def copy_of(segmentation: Any) -> Any:
+    """Another of the same volume, with a name as long."""
+    copied = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{segmentation.GetName()} copied")
+    copied.CreateDefaultDisplayNodes()
+    copied.GetSegmentation().DeepCopy(segmentation.GetSegmentation())
+    copied.SetReferenceImageGeometryParameterFromVolumeNode(reference_volume(segmentation))
+    return copied
+
+
+def unfold(user: User) -> None:
+    """Open every box, and show everything in them that shows only at times."""
     for name in FOLDED:
         getattr(user.ui, name).collapsed = False
     for name in ("taskNote", "networkNote", "refusedText", "progressBar"):
         getattr(user.ui, name).show()
     user.host.process_events()
+
+
+@pytest.fixture
+def unfolded(user: User) -> User:
+    """The panel with every box open, and a volume whose name is long."""
+    user.load(QUICK, "a phantom with a name that is longer than any panel is wide, as series descriptions are")
+    unfold(user)
     return user
 
 
 def test_the_panel_fits_into_320_pixels(unfolded: User, tmp_path: Path) -> None:
-    unfolded.host.grab(unfolded.widget, tmp_path / "panel.png", width=320)
+    unfolded.quicken(WholeWorker)
+    unfolded.ui.networkSelector.currentText = "Both"
+    unfolded.start()
+    unfolded.wait()
+    unfolded.ui.referenceSelector.setCurrentNode(copy_of(unfolded.ui.comparedBSelector.currentNode()))
+    unfolded.ui.compareButton.click()
+    unfolded.wait()
+    assert unfolded.ui.compareStatusLabel.text == "Done."
+    user = User(unfolded.host)  # a selector takes its width from the names that it has when it is shown first
+    unfold(user)
+    user.host.grab(user.widget, tmp_path / "panel.png", width=320)
     assert qt.QImage(str(tmp_path / "panel.png")).width() == 320
 
 
