@@ -165,14 +165,15 @@ class ScaleEquivSegLogic(ScriptedLoadableModuleLogic):
 
         return segment(volumeNode, bundle, region, output, progress, {"device": device, **settings})
 
-    def compare(self, segmentationA, segmentationB, reference=None, progress=lambda *step: None):
+    def compare(self, segmentationA, segmentationB, reference=None, progress=lambda *step: None, volumeNode=None):
         """Compare two segmentations of one volume; returns the table node and a list of maps.
 
-        The first map shows where they agree, two more the errors of each against the reference, if there is one.
+        The first map shows where they agree, two more the errors of each against the reference, if there is one. The
+        volume need not be given unless neither segmentation names it, as is so with those loaded from files.
         """
         from ScaleEquivSegLib.scripting import compare
 
-        return compare(segmentationA, segmentationB, reference, progress)
+        return compare(segmentationA, segmentationB, reference, volumeNode, progress)
 
     def sweep(
         self,

@@ -172,7 +172,32 @@ def test_a_segmentation_without_a_volume_is_laid_on_the_grid_of_the_other(user: 
         user.choose_pair(one, two)
         if node is one:
             assert user.compare() == "Done."
-    assert user.said == "Done. The volume of these segmentations is not in the scene."
+    assert user.said == (
+        "Done. These segmentations name no volume of the scene; choose theirs in Input (in a script: give volumeNode)."
+    )
+    assert user.ui.compareButton.toolTip == user.said.removeprefix("Done. ")
+
+
+def test_segmentations_loaded_from_files_are_compared_on_the_grid_of_the_volume_in_input(
+    user: Comparer, tmp_path: Path
+) -> None:
+    one, two = user.pair()
+    user.compare()
+    before = user.table()
+    for node in (one, two):
+        assert slicer.util.saveNode(node, str(tmp_path / f"{node.GetName()}.seg.nrrd"))
+    loaded = [slicer.util.loadSegmentation(str(tmp_path / f"{name}.seg.nrrd")) for name in ("one", "two")]
+    user.choose_pair(*loaded)
+    assert not user.ui.compareButton.enabled
+    user.channel_selector().setCurrentNode(user.volume)
+    assert user.compare() == "Done."
+    assert user.table() == before
+    user.ui.nextRegionButton.click()
+    user.ui.sideBySideButton.click()
+    assert [shown_in(node, user.views()) for node in loaded] == [[True, False], [False, True]]
+    slicer.mrmlScene.RemoveNode(user.volume)
+    user.host.process_events()
+    assert not user.ui.compareButton.enabled
 
 
 # Maps and figures

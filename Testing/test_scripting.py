@@ -194,6 +194,19 @@ def test_without_a_reference_there_is_one_map(logic: Any) -> None:
     assert len(cells(table)) == 4
 
 
+def test_segmentations_that_name_no_volume_are_compared_on_the_one_that_is_given(logic: Any) -> None:
+    volume = volume_of(TINY)
+    pair = exact_labels(TINY, volume, "one"), exact_labels(TINY, volume, "two", 1)
+    table, (agreement,) = logic.compare(*pair)
+    figures = cells(table)
+    for node in pair:
+        node.SetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole(), None)
+    with pytest.raises(UnsuitableVolume, match="give volumeNode"):
+        logic.compare(*pair)
+    assert logic.compare(*pair, volumeNode=volume) == (table, [agreement])
+    assert cells(table) == figures
+
+
 # Sweep
 
 

@@ -44,10 +44,11 @@ def compare(
     a: slicer.vtkMRMLSegmentationNode,
     b: slicer.vtkMRMLSegmentationNode,
     reference: slicer.vtkMRMLSegmentationNode | None,
+    volume: slicer.vtkMRMLScalarVolumeNode | None,
     progress: Progress,
 ) -> tuple[slicer.vtkMRMLTableNode, list[slicer.vtkMRMLSegmentationNode]]:
     """The table of figures, and the maps: of agreement and, if there is a reference, of the errors of each."""
-    compared = Compared.of(a, b, reference)
+    compared = Compared.of(a, b, reference, volume)
     _do(Comparing(compared), progress)
     return compared.figures, [compared.agreement, *compared.errors]
 

@@ -70,8 +70,9 @@ class CompareSection:
         pair = (parameters.equivariantSegmentation, parameters.baselineSegmentation)
         if pair[0] is None or pair[1] is None:
             return None, _("Choose two segmentations, or segment a volume with both networks.")
+        chosen = list(parameters.inputVolumes)
         try:
-            return Compared.of(*pair, parameters.reference), ""
+            return Compared.of(*pair, parameters.reference, chosen[0] if chosen else None), ""
         except SegmentationError as error:
             return None, str(error)
 

@@ -43,13 +43,23 @@ class Compared:
         a: slicer.vtkMRMLSegmentationNode,
         b: slicer.vtkMRMLSegmentationNode,
         reference: slicer.vtkMRMLSegmentationNode | None,
+        otherwise: slicer.vtkMRMLScalarVolumeNode | None = None,
     ) -> Compared:
-        """Two that can be compared, with the volume that both were made from; others are an error."""
+        """Two that can be compared, with the volume that both were made from; others are an error.
+
+        Segmentations that were loaded from files name no volume: they are laid on the other one.
+        """
         if a is b or reference in (a, b):
             raise UnsuitableVolume(_("Choose segmentations that differ from each other."))
         volumes = [volume for node in (a, b) if (volume := reference_volume(node)) is not None]
+        volumes = volumes or ([] if otherwise is None else [otherwise])
         if not volumes:
-            raise UnsuitableVolume(_("The volume of these segmentations is not in the scene."))
+            raise UnsuitableVolume(
+                _(
+                    "These segmentations name no volume of the scene; choose theirs in Input (in a script: give "
+                    "volumeNode)."
+                )
+            )
         if volumes[0] is not volumes[-1]:
             raise UnsuitableVolume(_("These segmentations belong to different volumes."))
         return Compared(volumes[0], (a, b), reference)
