@@ -140,6 +140,27 @@ class User:
         return int(self.widget.panel.desk.worker.pid)
 
 
+class FullScene:
+    """In the place of Slicer's logic of segmentations: takes some label maps in, and then no more."""
+
+    def __init__(self, taken: int) -> None:
+        self._logic = slicer.modules.segmentations.logic()
+        self._left = taken
+
+    def ImportLabelmapToSegmentationNode(self, *arguments: Any) -> bool:
+        self._left -= 1
+        return self._left >= 0 and self._logic.ImportLabelmapToSegmentationNode(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logic, name)
+
+
+def node_ids() -> list[str]:
+    """All that the scene holds, but for what it always has."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLNode")
+    return sorted(node.GetID() for node in nodes if not node.GetSingletonTag())
+
+
 OPEN_A_SCENE = """
 import sys
 import slicerhost

@@ -13,7 +13,7 @@ import slicer
 import vtk
 
 import slicerhost
-from panel_user import MODULE, QUICK, QuickWorker, ThisProcess, User, views_in_another_slicer
+from panel_user import MODULE, QUICK, FullScene, QuickWorker, ThisProcess, User, node_ids, views_in_another_slicer
 from ScaleEquivSegLib.bundles import Label
 from ScaleEquivSegLib.comparison import compare
 from ScaleEquivSegLib.mrml.layouts import COMPARED_VIEWS, SIDE_BY_SIDE_LAYOUT
@@ -542,6 +542,27 @@ def test_a_comparison_that_is_cancelled_or_loses_a_node_leaves_nothing(user: Com
     assert user.said.startswith("two was deleted during the run; the result was discarded.")
     assert user.ui.compareButton.text == "Compare"
     assert not user.tables()
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_a_comparison_whose_maps_cannot_all_be_imported_changes_nothing(
+    user: Comparer, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    one, two = user.pair()
+    user.choose_pair(one, two, user.segmentation("truth", slice(1, 5), slice(3, 6)))
+    user.compare()
+    before, table, agreement = node_ids(), user.table(), user.named("one / two: agreement")
+    edit(two)
+    marked = array_of(agreement, "Only two", user.volume)
+    with monkeypatch.context() as patch:
+        patch.setattr(slicer.modules.segmentations, "_logic", FullScene(taken))
+        assert "Slicer could not import the labels" in user.compare()
+    assert node_ids() == before
+    assert user.table() == table
+    assert not user.ui.figuresNote.isHidden()
+    assert np.array_equal(array_of(agreement, "Only two", user.volume), marked)
+    assert user.compare() == "Done."
+    assert not np.array_equal(array_of(agreement, "Only two", user.volume), marked)
 
 
 # Regions

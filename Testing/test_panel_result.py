@@ -10,7 +10,7 @@ import pytest
 import slicer
 import vtk
 
-from panel_user import OBLIQUE, User, labels_of
+from panel_user import OBLIQUE, FullScene, User, labels_of, node_ids
 from quick_answers import quick_labels
 from ScaleEquivSegLib.mrml.segmentations import reference_volume
 from ScaleEquivSegLib.phantom import PhantomSpec
@@ -151,6 +151,22 @@ def test_a_result_that_cannot_be_read_leaves_what_it_would_replace_as_it_was(
     assert "phantom-unet.seg.nrrd" in quick.status
     assert segment_names(node) == ["Mine"]
     assert quick.results == [node]
+
+
+def test_a_result_that_cannot_be_imported_takes_the_others_along(quick: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = own_segmentation("mine")
+    quick.ui.equivariantOutputSelector.setCurrentNode(node)
+    before = node_ids()
+    with monkeypatch.context() as patch:
+        patch.setattr(slicer.modules.segmentations, "_logic", FullScene(taken=1))
+        quick.start()
+        quick.wait()
+    assert "Slicer could not import the labels" in quick.status
+    assert node_ids() == before
+    assert segment_names(node) == ["Mine"]
+    quick.start()
+    quick.wait()
+    assert quick.status == "Done."
 
 
 def shown_volumes(user: User) -> dict[tuple[str, str], float]:

@@ -15,7 +15,7 @@ import slicer
 import vtk
 
 import slicerhost
-from panel_user import MODULE, OBLIQUE, QUICK, ThisProcess, User, labels_of
+from panel_user import MODULE, OBLIQUE, QUICK, ThisProcess, User, labels_of, node_ids
 from ScaleEquivSegLib import scripting
 from ScaleEquivSegLib.bundles import Label, bundled_models
 from ScaleEquivSegLib.errors import (
@@ -89,10 +89,6 @@ def cells(table: Any) -> list[list[Any]]:
     columns = [table.GetTable().GetColumn(n) for n in range(table.GetTable().GetNumberOfColumns())]
     rows = [[column.GetValue(row) for column in columns] for row in range(table.GetTable().GetNumberOfRows())]
     return [[column.GetName() for column in columns], *rows]
-
-
-def node_ids() -> list[str]:
-    return sorted(node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode"))
 
 
 # Segment

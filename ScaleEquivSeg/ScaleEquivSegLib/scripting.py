@@ -13,6 +13,7 @@ import slicer
 
 from .answers import Models, Progress, answer, free_device_memory
 from .bundles import bundle_named, bundles_named
+from .mrml.all_or_nothing import all_or_nothing
 from .mrml.products import earlier_product
 from .panel.comparing import Compared, Comparing
 from .panel.job import Work
@@ -82,5 +83,7 @@ def _do(work: Work, progress: Progress) -> None:
             for request in work.requests(Path(folder))
         ]
         free_device_memory()
-        for note in work.finish(replies):
+        with all_or_nothing(slicer.mrmlScene):
+            notes = work.finish(replies)
+        for note in notes:
             logging.warning(note)

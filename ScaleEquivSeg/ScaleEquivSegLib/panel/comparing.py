@@ -145,11 +145,14 @@ class Comparing:
         ]
 
     def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
-        """Bring all results into the scene, or none."""
-        maps = [read_volume(Path(reply["output"])) for reply in replies]
+        """Import all maps before one of them replaces an earlier one."""
         comparisons = self._comparisons()
-        for comparison, reply, shown in zip(comparisons, replies, maps, strict=True):
-            node = self._shown_map(comparison, shown)
+        maps = [
+            self._imported_map(comparison, read_volume(Path(reply["output"])))
+            for comparison, reply in zip(comparisons, replies, strict=True)
+        ]
+        for comparison, reply, imported in zip(comparisons, replies, maps, strict=True):
+            node = self._shown_map(comparison, imported)
             if not comparison.against_reference:
                 regions = reply["regions"]
                 found = [[region[key] for region in regions] for key in ("ml", "centre")]
@@ -183,18 +186,22 @@ class Comparing:
             for title, name, (first, second) in lines
         ]
 
-    def _shown_map(self, comparison: _Comparison, shown: Volume) -> slicer.vtkMRMLSegmentationNode:
-        """A map as a segmentation in place of an earlier one; what both have found is hidden, as it covers the rest."""
+    def _imported_map(self, comparison: _Comparison, labels: Volume) -> slicer.vtkMRMLSegmentationNode:
         a, b = (node.GetName() for node in comparison.nodes)
         if comparison.against_reference:
-            kind, labels, title = ERRORS, list(ERROR_LABELS), _("{a}: errors against {b}").format(a=a, b=b)
+            classes, title = list(ERROR_LABELS), _("{a}: errors against {b}").format(a=a, b=b)
         else:
-            kind, labels, title = AGREEMENT, _agreement_labels(a, b), _("{a} / {b}: agreement").format(a=a, b=b)
-        node = import_segmentation(shown, labels, self._compared.volume, title)
-        earlier = earlier_product(kind, comparison.nodes)
-        if earlier is not None:
-            move_into(node, earlier)
-            node = earlier
+            classes, title = _agreement_labels(a, b), _("{a} / {b}: agreement").format(a=a, b=b)
+        return import_segmentation(labels, classes, self._compared.volume, title)
+
+    def _shown_map(
+        self, comparison: _Comparison, imported: slicer.vtkMRMLSegmentationNode
+    ) -> slicer.vtkMRMLSegmentationNode:
+        """A map in place of an earlier one, if there is one; what both have found is hidden, as it covers the rest."""
+        kind = ERRORS if comparison.against_reference else AGREEMENT
+        node = earlier_product(kind, comparison.nodes) or imported
+        if node is not imported:
+            move_into(imported, node)
         sign_product(node, kind, comparison.nodes)
         display = node.GetDisplayNode()
         display.SetSegmentVisibility(f"Segment_{Agreement.BOTH.value}", False)

@@ -15,6 +15,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import SegmentationError, UnwritableOutput
+from ..mrml.all_or_nothing import all_or_nothing
 
 PREPARATORY = ("Starting", "Reading", "Loading the network", "Preparing", "Writing")
 """Phases whose fraction says nothing of how far the request as a whole is."""
@@ -42,7 +43,10 @@ class Work(Protocol):
         """Write what the worker will read into a folder, and say what it is to do."""
 
     def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
-        """Bring the results into the scene; returns what is worth knowing of them, if anything is."""
+        """Bring the results into the scene; returns what is worth knowing of them, if anything is.
+
+        Where it fails the nodes that it has added are removed; it must not have changed others before.
+        """
 
 
 class Job:
@@ -123,7 +127,8 @@ class Job:
         for node_id, name in self._needed.items():
             if slicer.mrmlScene.GetNodeByID(node_id) is None:
                 return _("{name} was deleted during the run; the result was discarded.").format(name=name)
-        return " ".join([_("Done."), *self._work.finish(self._replies)])
+        with all_or_nothing(slicer.mrmlScene):
+            return " ".join([_("Done."), *self._work.finish(self._replies)])
 
     @contextmanager
     def _ending_on_error(self) -> Iterator[None]:
