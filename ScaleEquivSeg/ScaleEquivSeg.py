@@ -1,5 +1,6 @@
 """The Slicer module: the four classes Slicer asks for; they only connect the rooms of ScaleEquivSegLib."""
 
+import sys
 import time
 import unittest
 
@@ -96,6 +97,12 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.panel.stop(_("The module was closed."))
             self.panel.bind(None)
             self.panel.close()
+
+    def onReload(self):
+        # Slicer executes this file anew and no other; what has been imported of the library would stay as it was.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "ScaleEquivSegLib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def enter(self):
         # Bound until the scene closes, also while another module is open: a run may end there.

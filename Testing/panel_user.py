@@ -96,7 +96,7 @@ class User:
         self.ui.deviceSelector.currentText = "CPU"
 
     def channel_selector(self, number: int = 0) -> Any:
-        return slicer.util.findChild(self.widget.parent, f"channelSelector{number}")
+        return slicer.util.findChild(self.ui.channelsWidget, f"channelSelector{number}")
 
     def quicken(self, kind: type[QuickWorker] = QuickWorker) -> QuickWorker:
         """Let nothing be computed, where what the worker does with a request does not matter; or in this process."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,46 @@ def test_the_module_loaded_again_shows_the_same_and_works(user: User) -> None:
     user.wait()
     assert user.status == "Done."
     assert len(user.results) == 1
+
+
+@pytest.fixture
+def library_of_the_tests() -> Iterator[None]:
+    """What the tests have imported of the module, put back when a test has imported it anew."""
+
+    def imported() -> dict[str, Any]:
+        return {name: sys.modules[name] for name in list(sys.modules) if name.startswith("ScaleEquivSeg")}
+
+    before = imported()
+    yield
+    for name in imported():
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+def test_reload_takes_module_and_library_anew_and_the_panel_works(library_of_the_tests: None, user: User) -> None:
+    user.choose(user.load(QUICK, "kept"), "Equivariant")
+    before, old = {name: sys.modules[name] for name in ("ScaleEquivSeg", "ScaleEquivSegLib.panel.panel")}, user.ui
+    for _time in range(2):
+        user.widget.onReload()
+        assert slicer.modules.ScaleEquivSegWidget is not user.widget
+        user.widget = slicer.modules.ScaleEquivSegWidget
+        user.ui = user.widget.ui
+        user.host.process_events()
+        assert not any(sys.modules[name] is module for name, module in before.items())
+        assert type(user.widget.panel) is sys.modules["ScaleEquivSegLib.panel.panel"].Panel
+        assert not old.segmentButton.isVisible()
+        assert user.ui.segmentButton.isVisible()
+        assert user.channel_selector().currentNode().GetName() == "kept"
+    user.quicken()
+    user.start()
+    user.wait()
+    assert user.status == "Done."
+    assert len(user.results) == 1
+    assert old.statusLabel.text != "Done."
+    user.host.select_module("segmentations")
+    user.host.select_module("ScaleEquivSeg")
+    user.host.clear_scene()
+    assert user.status == "Done. Choose a volume."
 
 
 def test_without_a_main_window_all_works_but_what_needs_views(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ class Host:
         top._python_self, shell._widget = widget, top
         setattr(slicer.modules, f"{name}Widget", widget)
         widget.setup()
-        self._loaded[name] = widget
+        self._loaded[name] = top
         self.select_module(name)
         top.show()
         self.process_events()
@@ -130,14 +130,14 @@ class Host:
 
     def unload_module(self, name: str) -> None:
         """Leave the panel and clean it up, as Slicer does when it quits."""
-        widget = self._loaded.pop(name)
+        top = self._loaded.pop(name)
         if self.selected_module == name:
-            _set_entered(widget, False)
+            _set_entered(top, False)
             self.selected_module = ""
         self.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
-        widget.parent.setMRMLScene(None)
-        widget.parent.hide()
-        widget.parent.deleteLater()
+        top.setMRMLScene(None)
+        top.hide()
+        top.deleteLater()
         self.process_events()
         # Outside of an event loop Qt deletes nothing on its own, and the panel would go on to follow the scene.
         self.app.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
@@ -198,13 +198,13 @@ def start() -> Host:
     return _host
 
 
-def _set_entered(widget: Any, entered: bool) -> None:
+def _set_entered(top: Any, entered: bool) -> None:
     """Open or leave a panel; None is one of Slicer's own modules, which have no panel here."""
-    if widget is not None:
-        widget.parent._entered = entered
+    if top is not None:
+        top._entered = entered
         method = "enter" if entered else "exit"
-        if hasattr(widget, method):
-            getattr(widget, method)()
+        if hasattr(top.self(), method):
+            getattr(top.self(), method)()
 
 
 def _import_file(path: Path) -> types.ModuleType:
