@@ -16,7 +16,7 @@ from panel_user import QUICK, QuickWorker, User
 from ScaleEquivSegLib.bundles import bundle_named
 from ScaleEquivSegLib.errors import MissingPackage, SegmentationError, UnsuitablePackage
 from ScaleEquivSegLib.mrml.segmentations import import_segmentation
-from ScaleEquivSegLib.panel import installation, packages, segment_section
+from ScaleEquivSegLib.panel import installation, packages, phases, segment_section
 from ScaleEquivSegLib.phantom import make_phantom
 from ScaleEquivSegLib.requirements import REQUIREMENTS, Requirement, package_problems
 
@@ -153,6 +153,28 @@ def test_progress_is_shown_in_percent_with_phase_and_time_left(quick: User) -> N
     assert quick.status == "phantom-unet: Segmenting, about 12 s left (42 %)"
     assert quick.ui.progressBar.value == 42
     assert quick.ui.progressBar.text == "42%"
+    quick.widget.panel.stop("")
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        *("Starting", "Loading the network", "Reading", "Preparing", "Segmenting", "Writing"),
+        *("Comparing", "Unscaled", "Scale 0.5"),
+    ],
+)
+def test_what_the_worker_does_is_said_in_the_language_of_slicer(
+    quick: User, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    monkeypatch.setattr(phases, "_", lambda text: f"translated {text}")
+    worker_of(quick).answers = False
+    quick.start()
+    job = quick.widget.panel.desk._job
+    told = {"type": "progress", "id": job.id, "phase": phase, "fraction": 0.5, "remaining_s": None}
+    job.receive(told)
+    assert quick.status.startswith(f"phantom-unet: translated {phase} (")
+    job.receive({**told, "phase": "Something new"})
+    assert quick.status == "phantom-unet: Something new (50 %)"
     quick.widget.panel.stop("")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from ..bundles import Label
 from ..volume import Volume
@@ -43,7 +44,7 @@ def _import_labels(labels: Volume, node: slicer.vtkMRMLSegmentationNode, segment
     try:
         logic = slicer.modules.segmentations.logic()
         if not logic.ImportLabelmapToSegmentationNode(labelmap, node, segment_ids):
-            raise RuntimeError("Slicer could not import the labels into a segmentation.")
+            raise RuntimeError(_("Slicer could not import the labels into a segmentation."))
     finally:
         node.GetScene().RemoveNode(labelmap)
 

@@ -13,7 +13,6 @@ from ..requirements import Requirement, check_packages
 
 EXTENSION = "PyTorch"
 TORCH = "torch"
-DOWNLOADS = {TORCH: "200 MB, or up to 2.5 GB with an NVIDIA GPU", "safetensors": "1 MB"}
 
 
 def question(requirements: Sequence[Requirement], problems: Sequence[Exception]) -> str:
@@ -23,7 +22,8 @@ def question(requirements: Sequence[Requirement], problems: Sequence[Exception])
         str(problem).removesuffix(each.how_to_install).rstrip(".:; ") + "."
         for each, problem in zip(requirements, problems, strict=True)
     ]
-    parts = ", ".join(f"{each.title} ({_('about')} {DOWNLOADS[each.package]})" for each in requirements)
+    sizes = {TORCH: _("about 200 MB, or up to 2.5 GB with an NVIDIA GPU"), "safetensors": _("about 1 MB")}
+    parts = ", ".join(f"{each.title} ({sizes[each.package]})" for each in requirements)
     return "\n\n".join(
         [
             _("Computing needs Python packages that are not here: {parts}.").format(parts=parts),

@@ -16,9 +16,7 @@ from slicer.i18n import tr as _
 
 from ..errors import SegmentationError, UnwritableOutput
 from ..mrml.all_or_nothing import all_or_nothing
-
-PREPARATORY = ("Starting", "Reading", "Loading the network", "Preparing", "Writing")
-"""Phases whose fraction says nothing of how far the request as a whole is."""
+from .phases import PREPARATORY, phase_title
 
 Reply = Mapping[str, Any]
 
@@ -107,8 +105,10 @@ class Job:
     def _take(self, reply: Reply) -> None:
         if reply["type"] == "progress":
             fraction = 0.0 if reply["phase"] in PREPARATORY else reply["fraction"]
-            phase = f"{self._requests[len(self._replies)].title}: {reply['phase']}{time_left(reply['remaining_s'])}"
-            self._on_progress(phase, (len(self._replies) + fraction) / len(self._requests))
+            title = f"{self._requests[len(self._replies)].title}: {phase_title(reply['phase'])}"
+            self._on_progress(
+                title + time_left(reply["remaining_s"]), (len(self._replies) + fraction) / len(self._requests)
+            )
         elif reply["type"] == "cancelled" or self._cancelled:
             self.end(_("Cancelled."))
         elif reply["type"] == "error":
