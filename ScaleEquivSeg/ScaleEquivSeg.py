@@ -1,5 +1,6 @@
 """The Slicer module: the four classes Slicer asks for; they only connect the rooms of ScaleEquivSegLib."""
 
+import sys
 import time
 import unittest
 
@@ -36,6 +37,7 @@ class ScaleEquivSeg(ScriptedLoadableModule):
             "Li, Cao, Cao, A Dynamic Group Equivariant Convolutional Networks for Medical Image Analysis (BIBM 2020)."
         )
         slicer.app.connect("startupCompleted()", self.registerSampleData)
+        slicer.app.connect("startupCompleted()", self.registerLayouts)
 
     def registerSampleData(self):
         """Phantoms in Slicer's module Sample Data; they are made here, but Slicer wants an address of every source."""
@@ -52,6 +54,12 @@ class ScaleEquivSeg(ScriptedLoadableModule):
                 customDownloader=lambda source: load_sample(source.sampleName),
                 thumbnailFileName=self.resourcePath("Icons/ScaleEquivSeg.png"),
             )
+
+    def registerLayouts(self):
+        """A scene may have been saved in one of the module's layouts, and be opened before the module is."""
+        from ScaleEquivSegLib.mrml.layouts import add_layouts
+
+        add_layouts()
 
 
 class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -89,6 +97,12 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.panel.stop(_("The module was closed."))
             self.panel.bind(None)
             self.panel.close()
+
+    def onReload(self):
+        # Slicer executes this file anew and no other; what has been imported of the library would stay as it was.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "ScaleEquivSegLib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def enter(self):
         # Bound until the scene closes, also while another module is open: a run may end there.
@@ -158,14 +172,15 @@ class ScaleEquivSegLogic(ScriptedLoadableModuleLogic):
 
         return segment(volumeNode, bundle, region, output, progress, {"device": device, **settings})
 
-    def compare(self, segmentationA, segmentationB, reference=None, progress=lambda *step: None):
+    def compare(self, segmentationA, segmentationB, reference=None, progress=lambda *step: None, volumeNode=None):
         """Compare two segmentations of one volume; returns the table node and a list of maps.
 
-        The first map shows where they agree, two more the errors of each against the reference, if there is one.
+        The first map shows where they agree, two more the errors of each against the reference, if there is one. The
+        volume need not be given unless neither segmentation names it, as is so with those loaded from files.
         """
         from ScaleEquivSegLib.scripting import compare
 
-        return compare(segmentationA, segmentationB, reference, progress)
+        return compare(segmentationA, segmentationB, reference, volumeNode, progress)
 
     def sweep(
         self,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,7 @@ class User:
         self.ui.deviceSelector.currentText = "CPU"
 
     def channel_selector(self, number: int = 0) -> Any:
-        return slicer.util.findChild(self.widget.parent, f"channelSelector{number}")
+        return slicer.util.findChild(self.ui.channelsWidget, f"channelSelector{number}")
 
     def quicken(self, kind: type[QuickWorker] = QuickWorker) -> QuickWorker:
         """Let nothing be computed, where what the worker does with a request does not matter; or in this process."""
@@ -136,6 +138,47 @@ class User:
     @property
     def worker_pid(self) -> int:
         return int(self.widget.panel.desk.worker.pid)
+
+
+class FullScene:
+    """In the place of Slicer's logic of segmentations: takes some label maps in, and then no more."""
+
+    def __init__(self, taken: int) -> None:
+        self._logic = slicer.modules.segmentations.logic()
+        self._left = taken
+
+    def ImportLabelmapToSegmentationNode(self, *arguments: Any) -> bool:
+        self._left -= 1
+        return self._left >= 0 and self._logic.ImportLabelmapToSegmentationNode(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logic, name)
+
+
+def node_ids() -> list[str]:
+    """All that the scene holds, but for what it always has."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLNode")
+    return sorted(node.GetID() for node in nodes if not node.GetSingletonTag())
+
+
+OPEN_A_SCENE = """
+import sys
+import slicerhost
+host = slicerhost.start()
+import slicer
+steps = [lambda: host.start_module(sys.argv[1]), lambda: slicer.util.loadScene(sys.argv[2])]
+for step in steps if sys.argv[3] == "after it has started" else reversed(steps):
+    step()
+    host.process_events()
+print(*(node.GetSingletonTag() for node in slicer.app.layoutManager().shown_nodes()))
+"""
+
+
+def views_in_another_slicer(scene: Path, opened: str) -> list[str]:
+    """The views that are shown when a scene is opened "after it has started" or "while it starts", and no panel is."""
+    command = [sys.executable, "-c", OPEN_A_SCENE, str(MODULE), str(scene), opened]
+    process = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    return process.stdout.splitlines()[-1].split()
 
 
 def labels_of(node: Any, volume: Any) -> np.ndarray:

@@ -230,6 +230,30 @@ def heavy_when_imported(sources: Sources) -> list[str]:
     return complaints
 
 
+SENTENCE = re.compile(r"\w \w.*[.…]$", re.DOTALL)
+
+
+def untranslated_sentences(sources: Sources) -> list[str]:
+    """Sentences in the rooms that speak to the user of Slicer that do not go through `tr`."""
+    complaints = []
+    for module in filter(lambda module: room_of(module) in ("mrml", "panel"), sources):
+        for node in _strings_as_they_are(ast.parse(sources[module])):
+            if SENTENCE.search(ast.unparse(node).strip("f'\"")):
+                complaints.append(f"{module}:{node.lineno} says something that is not translated")
+    return complaints
+
+
+def _strings_as_they_are(node: ast.AST) -> Iterator[ast.expr]:
+    """Strings that are neither documentation nor given to `_`; of an f-string the whole."""
+    for child in ast.iter_child_nodes(node):
+        is_documentation = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+        is_translated = isinstance(child, ast.Call) and ast.unparse(child.func) == "_"
+        if isinstance(child, ast.JoinedStr) or (isinstance(child, ast.Constant) and isinstance(child.value, str)):
+            yield child
+        elif not is_documentation and not is_translated:
+            yield from _strings_as_they_are(child)
+
+
 def _ways_from(module: str, sources: Sources) -> list[tuple[str, ...]]:
     """Every module that importing `module` imports, each with the chain of imports that leads there."""
     ways, seen = [(module,)], {module}
@@ -342,6 +366,10 @@ def test_a_fresh_python_imports_the_room_without_torch(room):
     assert not loads_torch(f"{LIBRARY}.{room}")
 
 
+def test_every_sentence_that_the_panel_says_can_be_translated(sources):
+    assert untranslated_sentences(sources) == []
+
+
 def test_no_file_of_the_project_is_a_pickle():
     assert [str(path) for path in project_files() if is_pickle(path.read_bytes())] == []
 
@@ -433,6 +461,12 @@ def test_a_function_may_import_torch_and_a_type_check_may_too(sources):
     )
     assert foreign_imports(allowed) == foreign_imports(sources)
     assert heavy_when_imported(allowed) == heavy_when_imported(sources)
+
+
+@pytest.mark.parametrize("line", ["raise ValueError('It is bad.')", "say(f'{name} is bad; take {other}.')"])
+def test_a_sentence_that_is_not_translated_is_refused(sources, line):
+    broken = with_line(sources, f"{LIBRARY}.mrml.labels", line)
+    assert_one(untranslated_sentences(broken), f"{LIBRARY}.mrml.labels:", "not translated")
 
 
 def test_torch_loaded_by_way_of_another_module_is_refused(sources):

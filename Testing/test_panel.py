@@ -178,6 +178,22 @@ def test_a_worker_that_cannot_start_is_reported_with_its_log_and_the_panel_works
     assert len(user.results) == 1
 
 
+def test_a_temporary_folder_that_cannot_be_used_is_reported_and_the_panel_works_again(
+    user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user.quicken()
+    user.choose(user.load(QUICK))
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+        user.start()
+        user.wait()
+    assert user.status.startswith("The temporary folder cannot be used: ")
+    assert str(tmp_path / "gone") in user.status
+    user.start()
+    user.wait()
+    assert user.status == "Done."
+
+
 def test_cancel_ends_a_run_within_two_seconds_without_results(user: User) -> None:
     user.choose(user.load(SLOW), "Equivariant")
     user.start()

@@ -13,7 +13,7 @@ import slicer
 import vtk
 
 import slicerhost
-from panel_user import MODULE, QUICK, QuickWorker, ThisProcess, User
+from panel_user import MODULE, QUICK, FullScene, QuickWorker, ThisProcess, User, node_ids, views_in_another_slicer
 from ScaleEquivSegLib.bundles import Label
 from ScaleEquivSegLib.comparison import compare
 from ScaleEquivSegLib.mrml.layouts import COMPARED_VIEWS, SIDE_BY_SIDE_LAYOUT
@@ -172,7 +172,32 @@ def test_a_segmentation_without_a_volume_is_laid_on_the_grid_of_the_other(user: 
         user.choose_pair(one, two)
         if node is one:
             assert user.compare() == "Done."
-    assert user.said == "Done. The volume of these segmentations is not in the scene."
+    assert user.said == (
+        "Done. These segmentations name no volume of the scene; choose theirs in Input (in a script: give volumeNode)."
+    )
+    assert user.ui.compareButton.toolTip == user.said.removeprefix("Done. ")
+
+
+def test_segmentations_loaded_from_files_are_compared_on_the_grid_of_the_volume_in_input(
+    user: Comparer, tmp_path: Path
+) -> None:
+    one, two = user.pair()
+    user.compare()
+    before = user.table()
+    for node in (one, two):
+        assert slicer.util.saveNode(node, str(tmp_path / f"{node.GetName()}.seg.nrrd"))
+    loaded = [slicer.util.loadSegmentation(str(tmp_path / f"{name}.seg.nrrd")) for name in ("one", "two")]
+    user.choose_pair(*loaded)
+    assert not user.ui.compareButton.enabled
+    user.channel_selector().setCurrentNode(user.volume)
+    assert user.compare() == "Done."
+    assert user.table() == before
+    user.ui.nextRegionButton.click()
+    user.ui.sideBySideButton.click()
+    assert [shown_in(node, user.views()) for node in loaded] == [[True, False], [False, True]]
+    slicer.mrmlScene.RemoveNode(user.volume)
+    user.host.process_events()
+    assert not user.ui.compareButton.enabled
 
 
 # Maps and figures
@@ -226,6 +251,27 @@ def test_a_reference_adds_the_errors_of_each_and_figures_against_it(user: Compar
             assert np.array_equal(array_of(errors, segment, user.volume), mask)
         assert errors.GetDisplayNode().GetVisibility()
     assert not user.named("one / two: agreement").GetDisplayNode().GetVisibility()
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_the_maps_that_are_shown_are_those_of_the_latest_comparison(user: Comparer, side_by_side: bool) -> None:
+    one, two = user.pair()
+    truths = [user.segmentation(name, slice(1, 5), slice(3, 6)) for name in ("truth", "belief")]
+    if side_by_side:
+        user.ui.sideBySideButton.click()
+    for reference in (truths[0], None, truths[1], None):
+        user.choose_pair(one, two, reference)
+        assert user.compare() == "Done."
+        maps = [node for node in user.results if ": " in node.GetName()]
+        shown = {node.GetName() for node in maps if node.GetDisplayNode().GetVisibility()}
+        if reference is None:
+            assert shown == {"one / two: agreement"}
+        else:
+            assert shown == {f"{name}: errors against {reference.GetName()}" for name in ("one", "two")}
+    if side_by_side:
+        user.ui.sideBySideButton.click()
+        shown = {node.GetName() for node in maps if node.GetDisplayNode().GetVisibility()}
+        assert shown == {"one / two: agreement"}
 
 
 def test_a_class_that_one_has_missed_has_no_distance_but_a_row(user: Comparer) -> None:
@@ -468,7 +514,7 @@ def test_the_worker_itself_compares_while_slicer_stays_usable(user: Comparer) ->
     from ScaleEquivSegLib.panel.worker_process import WorkerProcess
 
     desk = user.widget.panel.desk
-    desk.worker = WorkerProcess(desk._on_message, desk.log, desk._on_worker_end, parent=user.ui.logText)
+    desk.worker = WorkerProcess(desk._on_message, desk._on_worker_log, desk._on_worker_end, parent=user.ui.logText)
     user.pair()
     user.ui.compareButton.click()
     assert user.ui.compareButton.text == "Cancel"
@@ -496,6 +542,27 @@ def test_a_comparison_that_is_cancelled_or_loses_a_node_leaves_nothing(user: Com
     assert user.said.startswith("two was deleted during the run; the result was discarded.")
     assert user.ui.compareButton.text == "Compare"
     assert not user.tables()
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_a_comparison_whose_maps_cannot_all_be_imported_changes_nothing(
+    user: Comparer, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    one, two = user.pair()
+    user.choose_pair(one, two, user.segmentation("truth", slice(1, 5), slice(3, 6)))
+    user.compare()
+    before, table, agreement = node_ids(), user.table(), user.named("one / two: agreement")
+    edit(two)
+    marked = array_of(agreement, "Only two", user.volume)
+    with monkeypatch.context() as patch:
+        patch.setattr(slicer.modules.segmentations, "_logic", FullScene(taken))
+        assert "Slicer could not import the labels" in user.compare()
+    assert node_ids() == before
+    assert user.table() == table
+    assert not user.ui.figuresNote.isHidden()
+    assert np.array_equal(array_of(agreement, "Only two", user.volume), marked)
+    assert user.compare() == "Done."
+    assert not np.array_equal(array_of(agreement, "Only two", user.volume), marked)
 
 
 # Regions
@@ -596,6 +663,48 @@ def test_side_by_side_follows_the_selectors(user: Comparer) -> None:
     assert shown_in(third, user.views()) == [False, True]
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["new", "replaced"])
+def test_results_that_come_while_two_are_side_by_side_have_their_surfaces_there(user: Comparer, replaced: bool) -> None:
+    user.choose(user.load(QUICK, "phantom"), "Both")
+    user.start()
+    user.wait()
+    user.ui.sideBySideButton.click()
+    if replaced:
+        user.ui.equivariantOutputSelector.setCurrentNode(user.results[0])
+        user.ui.baselineOutputSelector.setCurrentNode(user.results[1])
+    user.start()
+    user.wait()
+    pair = user.results[-2:]
+    assert len(user.results) == (2 if replaced else 4)
+    assert [shown_in(node, user.views()) for node in pair] == [[True, False], [False, True]]
+    for node in pair:
+        assert node.GetSegmentation().ContainsRepresentation("Closed surface")
+        assert node.GetDisplayNode().GetVisibility3D()
+    user.ui.sideBySideButton.click()
+    assert not any(node.GetDisplayNode().GetVisibility3D() for node in user.results)
+
+
+def test_what_is_shown_or_hidden_while_two_are_side_by_side_stays_so_afterwards(user: Comparer) -> None:
+    user.choose(user.load(QUICK, "phantom"), "Both")
+    user.start()
+    user.wait()
+    a, b = user.results
+    other, another = (user.segmentation(name, slice(1, 5), slice(2, 6)) for name in ("other", "another"))
+    another.GetDisplayNode().SetVisibility(False)
+    user.ui.sideBySideButton.click()
+    user.ui.show3DButton.click()
+    user.host.process_events()
+    assert [shown_in(node, user.views()) for node in (a, b)] == [[True, False], [False, True]]
+    b.GetDisplayNode().SetVisibility(False)
+    other.GetDisplayNode().SetVisibility(False)
+    another.GetDisplayNode().SetVisibility(True)
+    user.ui.sideBySideButton.click()
+    assert user.ui.show3DButton.checked
+    assert [bool(node.GetDisplayNode().GetVisibility3D()) for node in (a, b)] == [True, True]
+    shown = [bool(node.GetDisplayNode().GetVisibility()) for node in (a, b, other, another)]
+    assert shown == [True, False, False, True]
+
+
 def test_side_by_side_shows_the_errors_of_each_in_its_own_view(user: Comparer) -> None:
     one, two = user.pair()
     user.choose_pair(one, two, user.segmentation("truth", slice(1, 5), slice(3, 6)))
@@ -656,3 +765,13 @@ def test_a_saved_scene_shows_the_comparison_again(user: Comparer, tmp_path: Path
     user.ui.sideBySideButton.click()
     assert user.layout == FOUR_UP
     assert not user.named("one").GetDisplayNode().GetNumberOfViewNodeIDs()
+
+
+@pytest.mark.parametrize("opened", ["after it has started", "while it starts"])
+def test_a_scene_saved_side_by_side_has_its_views_before_the_panel_is_opened(
+    user: Comparer, tmp_path: Path, opened: str
+) -> None:
+    user.pair()
+    user.ui.sideBySideButton.click()
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    assert views_in_another_slicer(tmp_path / "scene.mrb", opened) == [*COMPARED_VIEWS, *COMPARED_VIEWS]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 import vtk
 
@@ -179,6 +180,45 @@ def test_when_the_volume_that_chose_the_task_is_deleted_the_next_one_chooses(two
     volume = loaded(user, "liver")
     assert user.ui.taskSelector.currentText == "liver"
     assert user.channel_selector().currentNode() is volume
+
+
+def write_picture(path: Path, shape: tuple[int, ...], is_vector: bool) -> str:
+    image = sitk.GetImageFromArray(np.ones(shape, np.uint8), isVector=is_vector)
+    sitk.WriteImage(image, str(path))
+    return str(path)
+
+
+def load_colours(folder: Path) -> Any:
+    return slicer.util.loadVolume(write_picture(folder / "colours.nrrd", (4, 5, 6, 3), True))
+
+
+def load_labels(folder: Path) -> Any:
+    return slicer.util.loadVolume(write_picture(folder / "labels.nrrd", (4, 5, 6), False), {"labelmap": True})
+
+
+def load_frames(folder: Path) -> Any:
+    return slicer.util.loadVolume(write_picture(folder / "frames.nrrd", (4, 5, 6, 5), True))
+
+
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        (load_colours, "colours has several values per voxel; make a volume of one in Vector to Scalar Volume."),
+        (load_labels, "labels is a label map; load its scan, or convert it in Volumes if it is a scan."),
+        (load_frames, "frames has several values per voxel; make a volume of one in Vector to Scalar Volume."),
+    ],
+)
+def test_what_was_loaded_and_is_no_scan_is_named_as_long_as_there_is_none(
+    user: User, tmp_path: Path, load: Callable[[Path], Any], said: str
+) -> None:
+    node = load(tmp_path)
+    assert node.GetClassName() != "vtkMRMLScalarVolumeNode"
+    user.host.process_events()
+    assert user.status == user.ui.segmentButton.toolTip == f"Choose a volume. {said}"
+    user.load(QUICK, "head ct")
+    user.channel_selector().setCurrentNode(None)
+    user.host.process_events()
+    assert user.status == "Choose a volume."
 
 
 def test_voxels_that_come_later_are_noticed(user: User) -> None:

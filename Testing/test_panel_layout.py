@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,26 +13,62 @@ import pytest
 import qt
 import slicer
 
-from panel_user import MODULE, QUICK, User
+import slicerhost
+from panel_user import MODULE, QUICK, QuickWorker, ThisProcess, User
+from quick_answers import swept
+from ScaleEquivSegLib.mrml.segmentations import reference_volume
 
 FOLDED = ("detailsBox", "modelsBox", "advancedBox", "logBox")
 UI = MODULE.parent / "Resources" / "UI" / "ScaleEquivSeg.ui"
 
 
-@pytest.fixture
-def unfolded(user: User) -> User:
-    """The panel with every box open and everything in it that shows only at times."""
-    user.load(QUICK, "a phantom with a name that is longer than any panel is wide, as series descriptions are")
+class WholeWorker(ThisProcess):
+    """Compares, and segments and probes at once."""
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["type"] == "sweep":
+            return {"type": "result", "id": request["id"], **swept(request["scales"], False, request["bundle"])}
+        return super()._answer(request) if request["type"] == "compare" else QuickWorker._answer(self, request)
+
+
+def copy_of(segmentation: Any) -> Any:
+    """Another of the same volume, with a name as long."""
+    copied = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{segmentation.GetName()} copied")
+    copied.CreateDefaultDisplayNodes()
+    copied.GetSegmentation().DeepCopy(segmentation.GetSegmentation())
+    copied.SetReferenceImageGeometryParameterFromVolumeNode(reference_volume(segmentation))
+    return copied
+
+
+def unfold(user: User) -> None:
+    """Open every box, and show everything in them that shows only at times."""
     for name in FOLDED:
         getattr(user.ui, name).collapsed = False
     for name in ("taskNote", "networkNote", "refusedText", "progressBar"):
         getattr(user.ui, name).show()
     user.host.process_events()
+
+
+@pytest.fixture
+def unfolded(user: User) -> User:
+    """The panel with every box open, and a volume whose name is long."""
+    user.load(QUICK, "a phantom with a name that is longer than any panel is wide, as series descriptions are")
+    unfold(user)
     return user
 
 
 def test_the_panel_fits_into_320_pixels(unfolded: User, tmp_path: Path) -> None:
-    unfolded.host.grab(unfolded.widget, tmp_path / "panel.png", width=320)
+    unfolded.quicken(WholeWorker)
+    unfolded.ui.networkSelector.currentText = "Both"
+    unfolded.start()
+    unfolded.wait()
+    unfolded.ui.referenceSelector.setCurrentNode(copy_of(unfolded.ui.comparedBSelector.currentNode()))
+    unfolded.ui.compareButton.click()
+    unfolded.wait()
+    assert unfolded.ui.compareStatusLabel.text == "Done."
+    user = User(unfolded.host)  # a selector takes its width from the names that it has when it is shown first
+    unfold(user)
+    user.host.grab(user.widget, tmp_path / "panel.png", width=320)
     assert qt.QImage(str(tmp_path / "panel.png")).width() == 320
 
 
@@ -118,3 +156,64 @@ def test_the_module_loaded_again_shows_the_same_and_works(user: User) -> None:
     user.wait()
     assert user.status == "Done."
     assert len(user.results) == 1
+
+
+@pytest.fixture
+def library_of_the_tests() -> Iterator[None]:
+    """What the tests have imported of the module, put back when a test has imported it anew."""
+
+    def imported() -> dict[str, Any]:
+        return {name: sys.modules[name] for name in list(sys.modules) if name.startswith("ScaleEquivSeg")}
+
+    before = imported()
+    yield
+    for name in imported():
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+def test_reload_takes_module_and_library_anew_and_the_panel_works(library_of_the_tests: None, user: User) -> None:
+    user.choose(user.load(QUICK, "kept"), "Equivariant")
+    before, old = {name: sys.modules[name] for name in ("ScaleEquivSeg", "ScaleEquivSegLib.panel.panel")}, user.ui
+    for _time in range(2):
+        user.widget.onReload()
+        assert slicer.modules.ScaleEquivSegWidget is not user.widget
+        user.widget = slicer.modules.ScaleEquivSegWidget
+        user.ui = user.widget.ui
+        user.host.process_events()
+        assert not any(sys.modules[name] is module for name, module in before.items())
+        assert type(user.widget.panel) is sys.modules["ScaleEquivSegLib.panel.panel"].Panel
+        assert not old.segmentButton.isVisible()
+        assert user.ui.segmentButton.isVisible()
+        assert user.channel_selector().currentNode().GetName() == "kept"
+    user.quicken()
+    user.start()
+    user.wait()
+    assert user.status == "Done."
+    assert len(user.results) == 1
+    assert old.statusLabel.text != "Done."
+    user.host.select_module("segmentations")
+    user.host.select_module("ScaleEquivSeg")
+    user.host.clear_scene()
+    assert user.status == "Done. Choose a volume."
+
+
+def test_without_a_main_window_all_works_but_what_needs_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = slicerhost.start()
+    monkeypatch.setattr(type(slicer.app), "layoutManager", lambda self: None)
+    user = User(host)
+    user.quicken(WholeWorker)
+    user.choose(user.load(QUICK), "Both")
+    user.start()
+    user.wait()
+    for button in (user.ui.compareButton, user.ui.probeButton):
+        button.click()
+        user.wait()
+        assert user.widget.panel.desk.outcome == "Done."
+    user.ui.nextRegionButton.click()
+    for button in (user.ui.sideBySideButton, user.ui.showPlotButton):
+        assert not button.enabled
+        assert button.toolTip == "Views need Slicer's main window."
+    assert user.ui.exportTableButton.enabled
+    host.close()
+    host.raise_exceptions()

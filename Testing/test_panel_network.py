@@ -16,9 +16,9 @@ from ScaleEquivSegLib.panel.card_text import card_as_html
 from test_bundles import change_card
 
 
-def renamed(folder: Path, name: str, **changes: Any) -> Path:
-    """A copy of the bundled baseline in a folder, under another name."""
-    shutil.copytree(bundled_models() / "phantom-unet", folder / name)
+def renamed(folder: Path, name: str, source: str = "phantom-unet", **changes: Any) -> Path:
+    """A copy of a bundled model, the baseline unless another is named, in a folder under another name."""
+    shutil.copytree(bundled_models() / source, folder / name)
     change_card(folder / name, lambda card: card.update(name=name, **changes))
     return folder / name
 
@@ -95,6 +95,27 @@ def test_a_folder_of_models_is_added_remembered_and_removed(user: User, tmp_path
 def test_a_model_chosen_in_place_of_its_folder_is_found_too(user: User, tmp_path: Path) -> None:
     add_models(user, renamed(tmp_path, "mine"))
     assert "mine" in user.entries(user.ui.baselineModelSelector)
+    user.ui.removeModelsButton.click()
+
+
+@pytest.mark.parametrize(("kind", "source"), [("equivariant", "phantom-se_unet"), ("baseline", "phantom-unet")])
+def test_of_several_models_of_a_kind_the_one_that_is_chosen_runs(
+    user: User, tmp_path: Path, kind: str, source: str
+) -> None:
+    other = renamed(tmp_path, "other", source)
+    add_models(user, tmp_path)
+    worker = user.quicken()
+    user.choose(user.load(QUICK), kind.capitalize())
+    selector = getattr(user.ui, f"{kind}ModelSelector")
+    assert user.entries(selector) == ["other", source]
+    for name in ("other", source, "other"):
+        selector.currentText = name
+        user.start()
+        user.wait()
+        assert user.status == "Done."
+    asked = [Path(request["bundle"]) for request in worker.segmented]
+    assert [folder.name for folder in asked] == ["other", source, "other"]
+    assert asked[0] == other
     user.ui.removeModelsButton.click()
 
 

@@ -12,7 +12,7 @@ import pytest
 import slicer
 
 import slicerhost
-from panel_user import QUICK, QuickWorker, User
+from panel_user import QUICK, QuickWorker, User, views_in_another_slicer
 from quick_answers import swept
 from ScaleEquivSegLib.bundles import Label
 from ScaleEquivSegLib.labelmap import read_labelmap
@@ -377,3 +377,5 @@ def test_a_saved_scene_shows_the_chart_and_the_choices_again(user: Prober, tmp_p
     assert user.legend() == legend
     user.ui.showPlotButton.click()
     assert user.layout == RED_ALONE
+    shown = views_in_another_slicer(tmp_path / "scene.mrb", "after it has started")
+    assert shown == ["Red", "Green", "Yellow", PLOT_VIEW]

@@ -10,7 +10,7 @@ import pytest
 import slicer
 import vtk
 
-from panel_user import OBLIQUE, User, labels_of
+from panel_user import OBLIQUE, FullScene, User, labels_of, node_ids
 from quick_answers import quick_labels
 from ScaleEquivSegLib.mrml.segmentations import reference_volume
 from ScaleEquivSegLib.phantom import PhantomSpec
@@ -153,6 +153,22 @@ def test_a_result_that_cannot_be_read_leaves_what_it_would_replace_as_it_was(
     assert quick.results == [node]
 
 
+def test_a_result_that_cannot_be_imported_takes_the_others_along(quick: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = own_segmentation("mine")
+    quick.ui.equivariantOutputSelector.setCurrentNode(node)
+    before = node_ids()
+    with monkeypatch.context() as patch:
+        patch.setattr(slicer.modules.segmentations, "_logic", FullScene(taken=1))
+        quick.start()
+        quick.wait()
+    assert "Slicer could not import the labels" in quick.status
+    assert node_ids() == before
+    assert segment_names(node) == ["Mine"]
+    quick.start()
+    quick.wait()
+    assert quick.status == "Done."
+
+
 def shown_volumes(user: User) -> dict[tuple[str, str], float]:
     table = user.ui.volumesTable
     return {
@@ -215,6 +231,21 @@ def test_volumes_of_an_edited_result_are_out_of_date_until_they_are_measured_aga
     quick.wait()
     assert note.isHidden()  # a new run has replaced what was edited
     assert shown_volumes(quick)["Head (ml)", "Baseline"] == before["Head (ml)", "Baseline"]
+
+
+def test_a_result_that_goes_where_its_volume_is_is_up_to_date(quick: User) -> None:
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    quick.channel_selector().currentNode().SetAndObserveTransformNodeID(transform.GetID())
+    node = own_segmentation("elsewhere")
+    quick.ui.equivariantOutputSelector.setCurrentNode(node)
+    quick.start()
+    quick.wait()
+    quick.host.process_events()
+    assert node.GetTransformNodeID() == transform.GetID()
+    assert quick.ui.volumesNote.isHidden()
+    node.SetAndObserveTransformNodeID(None)
+    quick.host.process_events()
+    assert quick.ui.volumesNote.text == "Out of date: Equivariant was edited after its volumes were measured."
 
 
 def test_show_3d_follows_new_results_and_the_ones_they_replace(quick: User) -> None:

@@ -13,8 +13,11 @@ import slicer
 import slicer.util
 
 from panel_user import QUICK, QuickWorker, User
+from ScaleEquivSegLib.bundles import bundle_named
 from ScaleEquivSegLib.errors import MissingPackage, SegmentationError, UnsuitablePackage
-from ScaleEquivSegLib.panel import installation, packages, segment_section
+from ScaleEquivSegLib.mrml.segmentations import import_segmentation
+from ScaleEquivSegLib.panel import installation, packages, phases, segment_section
+from ScaleEquivSegLib.phantom import make_phantom
 from ScaleEquivSegLib.requirements import REQUIREMENTS, Requirement, package_problems
 
 
@@ -153,6 +156,28 @@ def test_progress_is_shown_in_percent_with_phase_and_time_left(quick: User) -> N
     quick.widget.panel.stop("")
 
 
+@pytest.mark.parametrize(
+    "phase",
+    [
+        *("Starting", "Loading the network", "Reading", "Preparing", "Segmenting", "Writing"),
+        *("Comparing", "Unscaled", "Scale 0.5"),
+    ],
+)
+def test_what_the_worker_does_is_said_in_the_language_of_slicer(
+    quick: User, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    monkeypatch.setattr(phases, "_", lambda text: f"translated {text}")
+    worker_of(quick).answers = False
+    quick.start()
+    job = quick.widget.panel.desk._job
+    told = {"type": "progress", "id": job.id, "phase": phase, "fraction": 0.5, "remaining_s": None}
+    job.receive(told)
+    assert quick.status.startswith(f"phantom-unet: translated {phase} (")
+    job.receive({**told, "phase": "Something new"})
+    assert quick.status == "phantom-unet: Something new (50 %)"
+    quick.widget.panel.stop("")
+
+
 # Installation
 
 
@@ -237,6 +262,7 @@ def test_one_question_says_what_is_missing_and_how_large_it_is(shelf: Shelf, qui
     quick.start()
     quick.wait()
     (question,) = quick.host.dialogs
+    assert "Slicer may not respond" in question.text  # it waits for each line that pip prints
     for said in ("PyTorch (about 200 MB, or up to 2.5 GB with an NVIDIA GPU)", "safetensors", "PyTorch 2.9.1"):
         assert said in question.text
     assert quick.status == "Done."
@@ -314,7 +340,7 @@ def test_an_installation_that_fails_says_what_happened_and_what_to_do(
     shelf.with_extension(install)
     quick.ui.segmentButton.click()
     assert said in quick.status
-    assert "restart Slicer, and press Segment again" in quick.status
+    assert "restart Slicer, and press the button again" in quick.status
     assert not quick.running
     assert quick.ui.progressBar.isHidden()
     assert (quick.ui.progressBar.minimum, quick.ui.progressBar.maximum) == (0, 100)
@@ -334,26 +360,41 @@ def test_a_version_that_will_still_not_do_after_the_installation_is_reported(she
     assert not quick.running
 
 
-def test_the_scale_probe_asks_for_packages_too(shelf: Shelf, quick: User) -> None:
+def test_the_scale_probe_asks_for_packages_too_and_says_itself_what_became_of_that(shelf: Shelf, quick: User) -> None:
     quick.host.answer = False
     quick.ui.probeButton.click()
     assert [dialog.kind for dialog in quick.host.dialogs] == ["question"]
     assert worker_of(quick).requests == []
+    assert quick.ui.probeStatusLabel.text.startswith("Not installed: PyTorch, safetensors.")
     quick.host.answer = True
+    shelf.with_extension(no_network)
+    quick.ui.probeButton.click()
+    assert "returned non-zero exit status 1" in quick.ui.probeStatusLabel.text
+    assert quick.ui.probeStatusLabel.text == quick.status
 
 
-def test_segment_cannot_be_pressed_while_packages_are_installed(shelf: Shelf, quick: User) -> None:
-    seen = []
+def test_nothing_can_be_started_while_packages_are_installed(shelf: Shelf, quick: User) -> None:
+    classes, labels = bundle_named("phantom-unet").labels, make_phantom(QUICK).labels
+    volume, seen = quick.channel_selector().currentNode(), []
+    for selector in (quick.ui.comparedASelector, quick.ui.comparedBSelector):
+        selector.setCurrentNode(import_segmentation(labels, classes, volume, "found"))
+    buttons = [quick.ui.segmentButton, quick.ui.compareButton, quick.ui.probeButton]
+    assert all(button.enabled for button in buttons)
 
     def install() -> Any:
         slicer.app.processEvents()  # as pip does for every line it prints
-        seen.append((quick.ui.segmentButton.enabled, quick.status, quick.ui.progressBar.maximum))
-        return object()
+        seen.append((quick.status, quick.ui.progressBar.maximum, slicer.app.overrideCursor() is not None))
+        for button in buttons:
+            assert not button.enabled
+            assert button.toolTip == "Packages are being installed."
+        return no_network()
 
     shelf.with_extension(install)
     quick.start()
-    assert seen == [(False, "Installing PyTorch; this can take minutes…", 0)]
-    quick.wait()
+    assert seen == [("Installing PyTorch; this can take minutes, in which Slicer may not respond…", 0, True)]
+    assert "returned non-zero exit status 1" in quick.status
+    assert all(button.enabled for button in buttons)
+    assert slicer.app.overrideCursor() is None
 
 
 def test_a_scene_closed_during_the_installation_ends_it_without_a_run(shelf: Shelf, quick: User) -> None:

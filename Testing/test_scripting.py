@@ -15,7 +15,7 @@ import slicer
 import vtk
 
 import slicerhost
-from panel_user import MODULE, OBLIQUE, QUICK, ThisProcess, User, labels_of
+from panel_user import MODULE, OBLIQUE, QUICK, ThisProcess, User, labels_of, node_ids
 from ScaleEquivSegLib import scripting
 from ScaleEquivSegLib.bundles import Label, bundled_models
 from ScaleEquivSegLib.errors import (
@@ -89,10 +89,6 @@ def cells(table: Any) -> list[list[Any]]:
     columns = [table.GetTable().GetColumn(n) for n in range(table.GetTable().GetNumberOfColumns())]
     rows = [[column.GetValue(row) for column in columns] for row in range(table.GetTable().GetNumberOfRows())]
     return [[column.GetName() for column in columns], *rows]
-
-
-def node_ids() -> list[str]:
-    return sorted(node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode"))
 
 
 # Segment
@@ -192,6 +188,19 @@ def test_without_a_reference_there_is_one_map(logic: Any) -> None:
     table, maps = logic.compare(exact_labels(TINY, volume, "one"), exact_labels(TINY, volume, "two", 1))
     assert [node.GetName() for node in maps] == ["one / two: agreement"]
     assert len(cells(table)) == 4
+
+
+def test_segmentations_that_name_no_volume_are_compared_on_the_one_that_is_given(logic: Any) -> None:
+    volume = volume_of(TINY)
+    pair = exact_labels(TINY, volume, "one"), exact_labels(TINY, volume, "two", 1)
+    table, (agreement,) = logic.compare(*pair)
+    figures = cells(table)
+    for node in pair:
+        node.SetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole(), None)
+    with pytest.raises(UnsuitableVolume, match="give volumeNode"):
+        logic.compare(*pair)
+    assert logic.compare(*pair, volumeNode=volume) == (table, [agreement])
+    assert cells(table) == figures
 
 
 # Sweep

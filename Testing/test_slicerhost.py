@@ -351,6 +351,27 @@ def test_a_ui_file_with_an_unknown_name_is_refused(tmp_path: pathlib.Path, old: 
         slicer.util.loadUI(str(tmp_path / "bad.ui"))
 
 
+def test_a_module_that_is_reloaded_is_executed_anew_in_the_same_panel(tiny: Any) -> None:
+    path, top, before = pathlib.Path(slicer.modules.tiny.path), tiny.parent, tiny.ui
+    path.write_text(path.read_text() + "\n\nTinyWidget.colour = 'red'\n")
+    tiny.onReload()
+    host.process_events()
+    anew = slicer.modules.TinyWidget
+    assert anew is top.self() is not tiny
+    assert anew.colour == "red"
+    assert anew.parent is top
+    assert tiny.calls == ["enter", "cleanup"]
+    assert anew.calls == []
+    assert top.isAncestorOf(before.applyButton)  # nobody deletes it
+    assert not before.applyButton.isVisible()
+    assert anew.ui.applyButton.isVisible()
+    host.select_module("segmentations")
+    assert anew.calls == ["exit"]
+    host.close()
+    assert tiny.calls == ["enter", "cleanup"]
+    assert anew.calls == ["exit", "cleanup"]
+
+
 def test_a_module_is_loaded_entered_left_and_cleaned_up(tiny: Any) -> None:
     assert tiny.calls == ["enter"]
     assert slicer.modules.tiny.path.endswith("Tiny.py")

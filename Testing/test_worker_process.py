@@ -189,7 +189,9 @@ def test_a_worker_that_hangs_with_one_of_two_requests_unanswered_is_ended(listen
 def test_compare_and_probe_end_when_the_worker_hangs(user: User, put_in_place: PutInPlace, section: str) -> None:
     put_in_place("ready(); time.sleep(60)")
     desk = user.widget.panel.desk
-    desk.worker = WorkerProcess(desk._on_message, desk.log, desk._on_worker_end, user.ui.logText, silence_s=1)
+    desk.worker = WorkerProcess(
+        desk._on_message, desk._on_worker_log, desk._on_worker_end, user.ui.logText, silence_s=1
+    )
     user.choose(user.load(QUICK))
     classes = bundle_named("phantom-unet").labels
     volume, labels = user.channel_selector().currentNode(), make_phantom(QUICK).labels
@@ -201,6 +203,35 @@ def test_compare_and_probe_end_when_the_worker_hangs(user: User, put_in_place: P
     assert "no sign of life for 1 seconds" in status.text
     assert button.enabled
     assert button.text != "Cancel"
+
+
+@pytest.mark.parametrize("words", ["", "no memory"])
+def test_the_end_of_a_worker_comes_with_what_it_said_last_and_not_with_how_an_earlier_run_ended(
+    user: User, put_in_place: PutInPlace, words: str
+) -> None:
+    put_in_place(
+        "ready(); say(type='error', id=json.loads(input())['id'], message='No.'); input()\n"
+        f"print({words!r}, file=sys.stderr, end='\\n' * {bool(words)}); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    user.choose(user.load(QUICK))
+    user.start()
+    user.wait()
+    assert user.status == "No."
+    user.start()
+    user.wait()
+    assert user.status == f"The computing process was killed or crashed. {words}".strip()
+
+
+def test_a_worker_that_ends_while_nothing_runs_is_written_in_the_log(user: User, put_in_place: PutInPlace) -> None:
+    put_in_place(
+        "ready(); say(type='error', id=json.loads(input())['id'], message='No.'); time.sleep(0.2); sys.exit(3)"
+    )
+    user.choose(user.load(QUICK))
+    user.start()
+    user.wait()
+    wait(lambda: not user.widget.panel.desk.worker.running)
+    assert user.ui.logText.toPlainText().splitlines() == ["No.", "The computing process ended with code 3."]
+    assert user.status == "No."
 
 
 def test_signs_that_came_while_slicer_itself_was_busy_count(listen: Listen) -> None:

@@ -13,6 +13,7 @@ import slicer
 
 from .answers import Models, Progress, answer, free_device_memory
 from .bundles import bundle_named, bundles_named
+from .mrml.all_or_nothing import all_or_nothing
 from .mrml.products import earlier_product
 from .panel.comparing import Compared, Comparing
 from .panel.job import Work
@@ -44,10 +45,11 @@ def compare(
     a: slicer.vtkMRMLSegmentationNode,
     b: slicer.vtkMRMLSegmentationNode,
     reference: slicer.vtkMRMLSegmentationNode | None,
+    volume: slicer.vtkMRMLScalarVolumeNode | None,
     progress: Progress,
 ) -> tuple[slicer.vtkMRMLTableNode, list[slicer.vtkMRMLSegmentationNode]]:
     """The table of figures, and the maps: of agreement and, if there is a reference, of the errors of each."""
-    compared = Compared.of(a, b, reference)
+    compared = Compared.of(a, b, reference, volume)
     _do(Comparing(compared), progress)
     return compared.figures, [compared.agreement, *compared.errors]
 
@@ -81,5 +83,7 @@ def _do(work: Work, progress: Progress) -> None:
             for request in work.requests(Path(folder))
         ]
         free_device_memory()
-        for note in work.finish(replies):
+        with all_or_nothing(slicer.mrmlScene):
+            notes = work.finish(replies)
+        for note in notes:
             logging.warning(note)

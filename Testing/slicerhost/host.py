@@ -87,12 +87,10 @@ class Host:
     def answer(self, value: Answer) -> None:
         self._recorder.answer = value
 
-    def load_module(self, path: str | Path) -> tuple[Any, Any]:
-        """Import a scripted module file, build its objects in Slicer's order and enter its panel."""
+    def start_module(self, path: str | Path) -> Any:
+        """Import a scripted module file as Slicer does when it starts; nobody has opened the module yet."""
         path = Path(path).resolve()
         name = path.stem
-        if name in self._loaded:
-            self.unload_module(name)
         python = _import_file(path)
         shell = scripted_module.qSlicerScriptedLoadableModule(name, str(path))
         module = getattr(python, name)(shell)
@@ -100,13 +98,22 @@ class Host:
         setattr(slicer.modules, f"{name}Instance", module)
         self.app.startupCompleted.emit()
         pythonqt.disconnect_all(self.app, "startupCompleted()")
+        return module
+
+    def load_module(self, path: str | Path) -> tuple[Any, Any]:
+        """Import a scripted module file, build its objects in Slicer's order and enter its panel."""
+        name = Path(path).stem
+        if name in self._loaded:
+            self.unload_module(name)
+        module = self.start_module(path)
+        python, shell = sys.modules[name], module.parent
         top = scripted_module.qSlicerScriptedLoadableModuleWidget()
         top.setMRMLScene(self.scene)
         widget = getattr(python, f"{name}Widget")(top)
         top._python_self, shell._widget = widget, top
         setattr(slicer.modules, f"{name}Widget", widget)
         widget.setup()
-        self._loaded[name] = widget
+        self._loaded[name] = top
         self.select_module(name)
         top.show()
         self.process_events()
@@ -123,14 +130,14 @@ class Host:
 
     def unload_module(self, name: str) -> None:
         """Leave the panel and clean it up, as Slicer does when it quits."""
-        widget = self._loaded.pop(name)
+        top = self._loaded.pop(name)
         if self.selected_module == name:
-            _set_entered(widget, False)
+            _set_entered(top, False)
             self.selected_module = ""
         self.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
-        widget.parent.setMRMLScene(None)
-        widget.parent.hide()
-        widget.parent.deleteLater()
+        top.setMRMLScene(None)
+        top.hide()
+        top.deleteLater()
         self.process_events()
         # Outside of an event loop Qt deletes nothing on its own, and the panel would go on to follow the scene.
         self.app.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
@@ -191,13 +198,13 @@ def start() -> Host:
     return _host
 
 
-def _set_entered(widget: Any, entered: bool) -> None:
+def _set_entered(top: Any, entered: bool) -> None:
     """Open or leave a panel; None is one of Slicer's own modules, which have no panel here."""
-    if widget is not None:
-        widget.parent._entered = entered
+    if top is not None:
+        top._entered = entered
         method = "enter" if entered else "exit"
-        if hasattr(widget, method):
-            getattr(widget, method)()
+        if hasattr(top.self(), method):
+            getattr(top.self(), method)()
 
 
 def _import_file(path: Path) -> types.ModuleType:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import sys
 import types
 import unittest
 from collections.abc import Callable
@@ -68,6 +69,13 @@ class qSlicerScriptedLoadableModuleWidget(SceneWidget):
     def self(self) -> Any:
         return self._python_self
 
+    def reload(self) -> None:
+        """The second half of `slicer.util.reloadScriptedModule`, which has executed the module's file anew."""
+        name = self._python_self.moduleName
+        self._python_self = getattr(sys.modules[name], f"{name}Widget")(self)
+        setattr(slicer.modules, f"{name}Widget", self._python_self)
+        self._python_self.setup()
+
 
 class ScriptedLoadableModule:
     def __init__(self, parent: Any) -> None:
@@ -100,15 +108,15 @@ class ScriptedLoadableModuleWidget:
         self.developerMode = False
         self.parent = parent if parent is not None else qSlicerScriptedLoadableModuleWidget()
         self.layout = self.parent.layout()
-        slicer.app.moduleManager().connect("moduleAboutToBeUnloaded(QString)", self._on_unload)
+        slicer.app.moduleManager().connect("moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded)
         if parent is None:
             self.parent.setMRMLScene(slicer.mrmlScene)
             self.setup()
 
-    def _on_unload(self, name: str) -> None:
+    def _onModuleAboutToBeUnloaded(self, name: str) -> None:
         if name == self.moduleName:
             self.cleanup()
-            slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", self._on_unload)
+            slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded)
 
     def resourcePath(self, filename: str) -> str:
         return os.path.join(os.path.dirname(slicer.util.modulePath(self.moduleName)), "Resources", filename)
@@ -120,7 +128,7 @@ class ScriptedLoadableModuleWidget:
         """Overridden by modules that hold something."""
 
     def onReload(self) -> None:
-        raise NotImplementedError("reloading needs Slicer")
+        slicer.util.reloadScriptedModule(self.moduleName)
 
 
 class ScriptedLoadableModuleLogic:

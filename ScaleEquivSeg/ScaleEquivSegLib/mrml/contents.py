@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 import slicer
+from slicer.i18n import tr as _
 
 from ..errors import UnsuitableVolume
 
@@ -46,7 +47,7 @@ def _box(node: slicer.vtkMRMLMarkupsROINode) -> Contents:
 def volumes_ml(node: slicer.vtkMRMLSegmentationNode) -> dict[str, float]:
     """The volume of each segment by name, counted in the segmentation's own voxels."""
     if not node.CreateBinaryLabelmapRepresentation():
-        raise UnsuitableVolume(f"{node.GetName()} cannot be turned into voxels.")
+        raise UnsuitableVolume(_("{name} cannot be turned into voxels.").format(name=node.GetName()))
     ml: dict[str, float] = {}
     for segment_id in node.GetSegmentation().GetSegmentIDs():
         segment = node.GetSegmentation().GetSegment(segment_id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from ..errors import UnsuitableVolume
 from ..labelmap import Labelmap
@@ -28,9 +29,11 @@ def labels_on_grid(node: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLS
     segmentation = node.GetSegmentation()
     ids = list(segmentation.GetSegmentIDs())
     if not ids:
-        raise UnsuitableVolume(f"{node.GetName()} has no segments; choose another segmentation.")
+        raise UnsuitableVolume(_("{name} has no segments; choose another segmentation.").format(name=node.GetName()))
     if not node.CreateBinaryLabelmapRepresentation():
-        raise UnsuitableVolume(f"{node.GetName()} cannot be turned into voxels; choose another segmentation.")
+        raise UnsuitableVolume(
+            _("{name} cannot be turned into voxels; choose another segmentation.").format(name=node.GetName())
+        )
     geometry = volume_from_node(volume).geometry
     labels, overlapping = np.zeros(geometry.shape, np.uint16), np.zeros(geometry.shape, bool)
     # Segments of one layer cannot overlap, so that one export serves them all.
@@ -63,7 +66,9 @@ def _exported(
     labelmap = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
     try:
         if not slicer.modules.segmentations.logic().ExportSegmentsToLabelmapNode(node, ids, labelmap, volume):
-            raise UnsuitableVolume(f"{node.GetName()} cannot be laid on the grid of {volume.GetName()}.")
+            raise UnsuitableVolume(
+                _("{name} cannot be laid on the grid of {volume}.").format(name=node.GetName(), volume=volume.GetName())
+            )
         return np.array(slicer.util.arrayFromVolume(labelmap))
     finally:
         if labelmap.GetDisplayNode() is not None:

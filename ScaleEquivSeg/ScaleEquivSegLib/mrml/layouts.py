@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import slicer
+from slicer.i18n import tr as _
 
 from .segmentations import ATTRIBUTES
 
@@ -56,17 +59,27 @@ _DESCRIPTIONS = {
 }
 
 
+def no_views() -> str:
+    """Why nothing can be shown in views, empty if it can."""
+    return "" if _layout_node() is not None else _("Views need Slicer's main window.")
+
+
 def add_layouts() -> None:
     """Tell Slicer of them: a saved scene may ask for one as soon as it is loaded."""
     node = _layout_node()
+    if node is None:
+        return
     for number, description in _DESCRIPTIONS.items():
         if not node.SetLayoutDescription(number, description):
             node.AddLayoutDescription(number, description)
+    if not node.GetCurrentLayoutDescription():  # a scene that was loaded first has asked for one in vain
+        node.SetViewArrangement(node.GetViewArrangement())
 
 
 def is_shown(layout: int) -> bool:
     """Whether the views are arranged like that."""
-    return bool(_layout_node().GetViewArrangement() == layout)
+    node = _layout_node()
+    return node is not None and bool(node.GetViewArrangement() == layout)
 
 
 def show_layout(layout: int) -> None:
@@ -79,12 +92,14 @@ def show_layout(layout: int) -> None:
 
 def leave_layout(layout: int) -> None:
     """Arrange the views as the user had them, unless that has been done already."""
-    node = _layout_node()
-    if node.GetViewArrangement() == layout:
+    if is_shown(layout):
+        node = _layout_node()
         former = int(node.GetAttribute(_FORMER) or slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
         known = node.IsLayoutDescription(former)  # a saved scene may name the layout of a module that is not here
         slicer.app.layoutManager().setLayout(former if known else slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
 
 
-def _layout_node() -> slicer.vtkMRMLLayoutNode:
-    return slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+def _layout_node() -> Any:
+    """What says how the views are arranged, None without a main window: then there are none."""
+    manager = slicer.app.layoutManager()
+    return None if manager is None else manager.layoutLogic().GetLayoutNode()

@@ -8,7 +8,7 @@ from itertools import cycle
 
 import slicer
 
-from .layouts import PLOT_LAYOUT, PLOT_VIEW, show_layout
+from .layouts import PLOT_LAYOUT, PLOT_VIEW, no_views, show_layout
 from .products import product
 
 _COLORS = ((0.0, 0.447, 0.698), (0.835, 0.369, 0.0), (0.0, 0.620, 0.451), (0.8, 0.475, 0.655))
@@ -69,7 +69,9 @@ def _series(
 
 
 def show_chart(chart: slicer.vtkMRMLPlotChartNode) -> None:
-    """Show a chart below the slices; what other plot views show stays there."""
+    """Show a chart below the slices, if there are views; what other plot views show stays there."""
+    if no_views():
+        return
     show_layout(PLOT_LAYOUT)
     view = chart.GetScene().GetSingletonNode(PLOT_VIEW, "vtkMRMLPlotViewNode")
     view.SetDoPropagatePlotChartSelection(False)

@@ -24,6 +24,13 @@ def earlier_product(kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> Any:
     return None
 
 
+def products_of(kind: str, source: slicer.vtkMRMLNode) -> list[Any]:
+    """All nodes of a kind that were made of this one first, whatever else they were made of."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLNode", source.GetScene())
+    of_kind = [node for node in nodes if (node.GetAttribute(_KIND) or "").startswith(f"{kind} of ")]
+    return [node for node in of_kind if _source_ids(node)[:1] == [source.GetID()]]
+
+
 def sign_product(node: slicer.vtkMRMLNode, kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> None:
     """Remember what a node was made of; as references, which outlive that nodes get other ids."""
     node.SetAttribute(_KIND, _signature(kind, sources))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from ..bundles import Label
 from ..volume import Volume
@@ -43,7 +44,7 @@ def _import_labels(labels: Volume, node: slicer.vtkMRMLSegmentationNode, segment
     try:
         logic = slicer.modules.segmentations.logic()
         if not logic.ImportLabelmapToSegmentationNode(labelmap, node, segment_ids):
-            raise RuntimeError("Slicer could not import the labels into a segmentation.")
+            raise RuntimeError(_("Slicer could not import the labels into a segmentation."))
     finally:
         node.GetScene().RemoveNode(labelmap)
 
@@ -64,12 +65,13 @@ def move_into(new: slicer.vtkMRMLSegmentationNode, existing: slicer.vtkMRMLSegme
     reference = reference_volume(new)
     existing.GetSegmentation().DeepCopy(new.GetSegmentation())
     existing.CreateDefaultDisplayNodes()
+    _put_beside(existing, reference)
+    # Only now: whoever takes the move for an edit of what was here marks what was measured of that.
     for name in existing.GetAttributeNames():
         if name.startswith(ATTRIBUTES):
             existing.RemoveAttribute(name)
     for name in new.GetAttributeNames():
         existing.SetAttribute(name, new.GetAttribute(name))
-    _put_beside(existing, reference)
     new.GetScene().RemoveNode(new)
 
 

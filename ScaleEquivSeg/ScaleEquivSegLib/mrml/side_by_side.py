@@ -48,15 +48,18 @@ def show_side_by_side(volume: slicer.vtkMRMLScalarVolumeNode, sides: Sequence[Si
 
 
 def end_side_by_side(scene: slicer.vtkMRMLScene) -> None:
-    """Show every segmentation again as before it was compared."""
+    """Show every segmentation again as before it was compared, and as others have shown or hidden it since."""
     for display in map(slicer.vtkMRMLSegmentationNode.GetDisplayNode, _segmentations(scene)):
         if not display.GetAttribute(_SHOWN_BEFORE):
             continue
         before = json.loads(display.GetAttribute(_SHOWN_BEFORE))
         display.RemoveAttribute(_SHOWN_BEFORE)
         display.SetViewNodeIDs(before["views"])
-        display.SetVisibility(before["visible"])
-        display.SetVisibility3D(before["visible3D"])
+        # Only what was switched on here is switched off: the rest is as somebody wanted it.
+        if before.get("hidden"):
+            display.SetVisibility(False)
+        if before.get("hidden3D"):
+            display.SetVisibility3D(False)
 
 
 def are_side_by_side(scene: slicer.vtkMRMLScene, sides: Sequence[Side]) -> bool:
@@ -78,19 +81,18 @@ def _segmentations(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSegmentatio
 
 def _show_only_in(views: Sequence[str], segmentation: slicer.vtkMRMLSegmentationNode) -> None:
     display = segmentation.GetDisplayNode()
-    before = {
-        "views": list(display.GetViewNodeIDs()),
-        "visible": bool(display.GetVisibility()),
-        "visible3D": bool(display.GetVisibility3D()),
-    }
-    display.SetAttribute(_SHOWN_BEFORE, json.dumps(before))
+    display.SetAttribute(_SHOWN_BEFORE, json.dumps({"views": list(display.GetViewNodeIDs())}))
     display.SetViewNodeIDs(views)
 
 
 def _show_whole(segmentation: slicer.vtkMRMLSegmentationNode) -> None:
+    display = segmentation.GetDisplayNode()
+    before = json.loads(display.GetAttribute(_SHOWN_BEFORE))
+    before |= {"hidden": not display.GetVisibility(), "hidden3D": not display.GetVisibility3D()}
+    display.SetAttribute(_SHOWN_BEFORE, json.dumps(before))
     segmentation.CreateClosedSurfaceRepresentation()
-    segmentation.GetDisplayNode().SetVisibility(True)
-    segmentation.GetDisplayNode().SetVisibility3D(True)
+    display.SetVisibility(True)
+    display.SetVisibility3D(True)
 
 
 def _look_at(volume: slicer.vtkMRMLScalarVolumeNode, segmentations: Sequence[slicer.vtkMRMLSegmentationNode]) -> None:

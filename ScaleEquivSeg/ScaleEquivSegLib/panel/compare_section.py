@@ -9,13 +9,14 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import SegmentationError
-from ..mrml.layouts import SIDE_BY_SIDE_LAYOUT, add_layouts, is_shown, leave_layout
+from ..mrml.layouts import SIDE_BY_SIDE_LAYOUT, add_layouts, is_shown, leave_layout, no_views
 from ..mrml.products import is_out_of_date
 from ..mrml.regions import kept_regions, show_region
 from ..mrml.segmentations import reference_volume
 from ..mrml.side_by_side import Side, are_side_by_side, end_side_by_side, show_side_by_side
 from .comparing import Compared, Comparing
 from .desk import Desk
+from .packages import Packages
 from .starter import Starter
 from .watching import Watch
 
@@ -26,9 +27,10 @@ COLOURS = (slicer.vtkSegmentation.SegmentModified, slicer.vtkMRMLDisplayableNode
 class CompareSection:
     """Shows what was made of the segmentations that are chosen; choose others, and it shows what was made of those."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, packages: Packages) -> None:
         self._desk = desk
         self._ui = desk.ui
+        self._packages = packages
         self._region: tuple[str, int] = ("", -1)
         """The map of agreement whose regions are looked at, and which of them."""
         self._arranging = False
@@ -40,16 +42,18 @@ class CompareSection:
         self._ui.nextRegionButton.connect("clicked(bool)", self._on_next)
         self._ui.sideBySideButton.connect("clicked(bool)", self._on_side_by_side)
         add_layouts()
-        slicer.app.layoutManager().connect("layoutChanged(int)", self._on_layout)
+        if not no_views():
+            slicer.app.layoutManager().connect("layoutChanged(int)", self._on_layout)
 
     def close(self) -> None:
         """Listen to the views no longer."""
-        slicer.app.layoutManager().disconnect("layoutChanged(int)", self._on_layout)
+        if not no_views():
+            slicer.app.layoutManager().disconnect("layoutChanged(int)", self._on_layout)
 
     def refresh(self) -> None:
         """Enable what can be done and say why the rest cannot."""
         compared, obstacle = self._compared()
-        self._starter.refresh(obstacle)
+        self._starter.refresh(self._packages.obstacle() or obstacle)
         self._show_figures(compared)
         self._show_region_line()
         self._show_legend(compared)
@@ -66,8 +70,9 @@ class CompareSection:
         pair = (parameters.equivariantSegmentation, parameters.baselineSegmentation)
         if pair[0] is None or pair[1] is None:
             return None, _("Choose two segmentations, or segment a volume with both networks.")
+        chosen = list(parameters.inputVolumes)
         try:
-            return Compared.of(*pair, parameters.reference), ""
+            return Compared.of(*pair, parameters.reference, chosen[0] if chosen else None), ""
         except SegmentationError as error:
             return None, str(error)
 
@@ -139,8 +144,8 @@ class CompareSection:
         shown = is_shown(SIDE_BY_SIDE_LAYOUT)
         button = self._ui.sideBySideButton
         button.checked = shown
-        button.enabled = shown or compared is not None
-        button.toolTip = obstacle or self._side_by_side_tip
+        button.enabled = shown or not (obstacle or no_views())
+        button.toolTip = obstacle or no_views() or self._side_by_side_tip
         if not shown:
             end_side_by_side(slicer.mrmlScene)
         elif compared is not None and not are_side_by_side(slicer.mrmlScene, _sides_of(compared)):

@@ -19,7 +19,7 @@ from ..errors import UnsuitableVolume
 from ..labelmap import Labelmap, class_key
 from ..mrml.contents import Contents, contents_of, edited_since
 from ..mrml.labels import labels_on_grid
-from ..mrml.products import earlier_product, mark_products_out_of_date, product, sign_product
+from ..mrml.products import earlier_product, mark_products_out_of_date, product, products_of, sign_product
 from ..mrml.regions import RegionsFound, keep_regions
 from ..mrml.segmentations import import_segmentation, move_into, reference_volume
 from ..mrml.tables import fill_table
@@ -43,13 +43,23 @@ class Compared:
         a: slicer.vtkMRMLSegmentationNode,
         b: slicer.vtkMRMLSegmentationNode,
         reference: slicer.vtkMRMLSegmentationNode | None,
+        otherwise: slicer.vtkMRMLScalarVolumeNode | None = None,
     ) -> Compared:
-        """Two that can be compared, with the volume that both were made from; others are an error."""
+        """Two that can be compared, with the volume that both were made from; others are an error.
+
+        Segmentations that were loaded from files name no volume: they are laid on the other one.
+        """
         if a is b or reference in (a, b):
             raise UnsuitableVolume(_("Choose segmentations that differ from each other."))
         volumes = [volume for node in (a, b) if (volume := reference_volume(node)) is not None]
+        volumes = volumes or ([] if otherwise is None else [otherwise])
         if not volumes:
-            raise UnsuitableVolume(_("The volume of these segmentations is not in the scene."))
+            raise UnsuitableVolume(
+                _(
+                    "These segmentations name no volume of the scene; choose theirs in Input (in a script: give "
+                    "volumeNode)."
+                )
+            )
         if volumes[0] is not volumes[-1]:
             raise UnsuitableVolume(_("These segmentations belong to different volumes."))
         return Compared(volumes[0], (a, b), reference)
@@ -135,15 +145,20 @@ class Comparing:
         ]
 
     def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
-        """Bring all results into the scene, or none."""
-        maps = [read_volume(Path(reply["output"])) for reply in replies]
+        """Import all maps before one of them replaces an earlier one."""
         comparisons = self._comparisons()
-        for comparison, reply, shown in zip(comparisons, replies, maps, strict=True):
-            node = self._shown_map(comparison, shown)
+        maps = [
+            self._imported_map(comparison, read_volume(Path(reply["output"])))
+            for comparison, reply in zip(comparisons, replies, strict=True)
+        ]
+        for comparison, reply, imported in zip(comparisons, replies, maps, strict=True):
+            node = self._shown_map(comparison, imported)
             if not comparison.against_reference:
                 regions = reply["regions"]
                 found = [[region[key] for region in regions] for key in ("ml", "centre")]
                 keep_regions(node, RegionsFound(int(reply["figures"]["disagreement_regions"]), *found))
+        for node in self._other_errors():
+            node.GetDisplayNode().SetVisibility(False)  # they would cover what was found now
         name = _("{a} / {b}: figures").format(a=self._compared.pair[0].GetName(), b=self._compared.pair[1].GetName())
         table = product("vtkMRMLTableNode", FIGURES, self._compared.segmentations, name)
         rows = [row for c, reply in zip(comparisons, replies, strict=True) for row in self._rows(c, reply["figures"])]
@@ -151,6 +166,15 @@ class Comparing:
         for node in edited_since(self._contents):  # while it was compared
             mark_products_out_of_date(node)
         return self._notes
+
+    def _other_errors(self) -> list[slicer.vtkMRMLSegmentationNode]:
+        """Maps of errors of the two against another reference than the one that is chosen, if one is."""
+        return [
+            node
+            for each in self._compared.pair
+            for node in products_of(ERRORS, each)
+            if node not in self._compared.errors
+        ]
 
     def _rows(self, comparison: _Comparison, figures: Mapping[str, Any]) -> list[list[str | float]]:
         """One row per class, and one of means."""
@@ -162,24 +186,28 @@ class Comparing:
             for title, name, (first, second) in lines
         ]
 
-    def _shown_map(self, comparison: _Comparison, shown: Volume) -> slicer.vtkMRMLSegmentationNode:
-        """A map as a segmentation in place of an earlier one; what both have found is hidden, as it covers the rest."""
+    def _imported_map(self, comparison: _Comparison, labels: Volume) -> slicer.vtkMRMLSegmentationNode:
         a, b = (node.GetName() for node in comparison.nodes)
         if comparison.against_reference:
-            kind, labels, title = ERRORS, list(ERROR_LABELS), _("{a}: errors against {b}").format(a=a, b=b)
+            classes, title = list(ERROR_LABELS), _("{a}: errors against {b}").format(a=a, b=b)
         else:
-            kind, labels, title = AGREEMENT, _agreement_labels(a, b), _("{a} / {b}: agreement").format(a=a, b=b)
-        node = import_segmentation(shown, labels, self._compared.volume, title)
-        earlier = earlier_product(kind, comparison.nodes)
-        if earlier is not None:
-            move_into(node, earlier)
-            node = earlier
+            classes, title = _agreement_labels(a, b), _("{a} / {b}: agreement").format(a=a, b=b)
+        return import_segmentation(labels, classes, self._compared.volume, title)
+
+    def _shown_map(
+        self, comparison: _Comparison, imported: slicer.vtkMRMLSegmentationNode
+    ) -> slicer.vtkMRMLSegmentationNode:
+        """A map in place of an earlier one, if there is one; what both have found is hidden, as it covers the rest."""
+        kind = ERRORS if comparison.against_reference else AGREEMENT
+        node = earlier_product(kind, comparison.nodes) or imported
+        if node is not imported:
+            move_into(imported, node)
         sign_product(node, kind, comparison.nodes)
         display = node.GetDisplayNode()
         display.SetSegmentVisibility(f"Segment_{Agreement.BOTH.value}", False)
         display.SetVisibility3D(False)
-        if kind == AGREEMENT and self._compared.reference is not None:
-            display.SetVisibility(False)  # the errors of each say more
+        # The errors of each say more than where they agree.
+        display.SetVisibility(comparison.against_reference or self._compared.reference is None)
         return node
 
 

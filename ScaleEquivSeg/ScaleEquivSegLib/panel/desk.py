@@ -30,13 +30,15 @@ class Desk:
         """Where a section shows what the last job does or did; None if it was one of the section Segment."""
         self._on_change = on_change
         self._job: Job | None = None
+        self._last_words = ""
+        """The last line that the worker printed since the job began, empty if it printed none."""
         self._asked: dict[str, Callable[[Message], None]] = {}
         # With a parent it ends with the panel.
         self._soon = qt.QTimer(ui.logText)
         self._soon.setSingleShot(True)
         self._soon.connect("timeout()", self.changed)
         ui.logText.setMaximumBlockCount(LOG_LINES)
-        self.worker = WorkerProcess(self._on_message, self.log, self._on_worker_end, parent=ui.logText)
+        self.worker = WorkerProcess(self._on_message, self._on_worker_log, self._on_worker_end, parent=ui.logText)
 
     def changed(self) -> None:
         """Let every section look again at what can be done."""
@@ -50,9 +52,9 @@ class Desk:
         """Add a line to the log that the panel shows."""
         self.ui.logText.appendPlainText(line)
 
-    def tell(self, outcome: str) -> None:
-        """Say in the status line and in the log what became of what the user asked for."""
-        self.label = None
+    def tell(self, outcome: str, label: Any = None) -> None:
+        """Say in the status line and in the log what became of what the user asked for; a label says it, too."""
+        self.label = label
         self._conclude(outcome)
 
     def _conclude(self, outcome: str) -> None:
@@ -72,6 +74,7 @@ class Desk:
         assert self._job is None
         self.outcome = ""
         self.label = label
+        self._last_words = ""
         self._job = Job(work, self.worker.send, self._on_progress, self._on_end)
         self.ui.progressBar.value = 0
         self.ui.progressBar.show()
@@ -119,11 +122,16 @@ class Desk:
         elif self._job is not None:
             self._job.receive(message)
 
+    def _on_worker_log(self, line: str) -> None:
+        self._last_words = line.strip() or self._last_words
+        self.log(line)
+
     def _on_worker_end(self, reason: str) -> None:
         self._asked.clear()
-        if self._job is not None:
-            last = self.ui.logText.toPlainText().strip().splitlines()[-1:]
-            self._job.end(" ".join([reason, *last]))
+        if self._job is None:
+            self.log(reason)
+        else:
+            self._job.end(f"{reason} {self._last_words}".strip())
 
     def _on_progress(self, phase: str, fraction: float) -> None:
         percent = round(100 * fraction)

@@ -207,9 +207,18 @@ def _scans() -> list[Any]:
 
 
 def _obstacle_of(volume: Any) -> str:
-    """Why a volume node cannot be segmented, empty if it can."""
+    """Why a volume node cannot be segmented, empty if it can; without one, also why there may be none to choose."""
     try:
         check_scan(volume)
     except SegmentationError as error:
-        return str(error)
+        return " ".join([str(error), *(_no_scans() if volume is None else [])])
     return ""
+
+
+def _no_scans() -> list[str]:
+    """What there is instead of a scan and what to do with it, nothing if there is a scan."""
+    labels = _("{name} is a label map; load its scan, or convert it in Volumes if it is a scan.")
+    several = _("{name} has several values per voxel; make a volume of one in Vector to Scalar Volume.")
+    shown = [node for node in slicer.util.getNodesByClass("vtkMRMLVolumeNode") if not node.GetHideFromEditors()]
+    texts = [labels if node.IsA("vtkMRMLLabelMapVolumeNode") else several for node in shown]
+    return [] if _scans() else [text.format(name=node.GetName()) for node, text in zip(shown, texts, strict=True)]

@@ -13,7 +13,6 @@ from ..requirements import Requirement, check_packages
 
 EXTENSION = "PyTorch"
 TORCH = "torch"
-DOWNLOADS = {TORCH: "200 MB, or up to 2.5 GB with an NVIDIA GPU", "safetensors": "1 MB"}
 
 
 def question(requirements: Sequence[Requirement], problems: Sequence[Exception]) -> str:
@@ -23,14 +22,15 @@ def question(requirements: Sequence[Requirement], problems: Sequence[Exception])
         str(problem).removesuffix(each.how_to_install).rstrip(".:; ") + "."
         for each, problem in zip(requirements, problems, strict=True)
     ]
-    parts = ", ".join(f"{each.title} ({_('about')} {DOWNLOADS[each.package]})" for each in requirements)
+    sizes = {TORCH: _("about 200 MB, or up to 2.5 GB with an NVIDIA GPU"), "safetensors": _("about 1 MB")}
+    parts = ", ".join(f"{each.title} ({sizes[each.package]})" for each in requirements)
     return "\n\n".join(
         [
             _("Computing needs Python packages that are not here: {parts}.").format(parts=parts),
             *causes,
             _(
-                "They will be downloaded and installed into this Slicer; that can take several minutes. "
-                "Everything else keeps working without them. Install them now?"
+                "They will be downloaded and installed into this Slicer; that can take several minutes, in which "
+                "Slicer may not respond. Everything else works without them. Install them now?"
             ),
         ]
     )
@@ -42,7 +42,11 @@ def install(requirements: Sequence[Requirement], tell: Callable[[str], None]) ->
     The small package comes first: the large one may end in a restart.
     """
     for requirement in sorted(requirements, key=lambda each: each.package == TORCH):
-        tell(_("Installing {title}; this can take minutes…").format(title=requirement.title))
+        tell(
+            _("Installing {title}; this can take minutes, in which Slicer may not respond…").format(
+                title=requirement.title
+            )
+        )
         try:
             _install_torch(requirement) if requirement.package == TORCH else _install_package(requirement)
         except MissingPackage:
@@ -51,7 +55,7 @@ def install(requirements: Sequence[Requirement], tell: Callable[[str], None]) ->
             raise MissingPackage(
                 _(
                     "{title} could not be installed: {error}. The Python console says more. Check the network and the "
-                    "space on the disk, restart Slicer, and press Segment again; or install it by hand: {how}"
+                    "space on the disk, restart Slicer, and press the button again; or install it by hand: {how}"
                 ).format(title=requirement.title, error=error, how=requirement.how_to_install)
             ) from error
     importlib.invalidate_caches()
@@ -75,7 +79,7 @@ def _install_torch(requirement: Requirement) -> None:
         _install_extension()
         raise MissingPackage(
             _(
-                "The {name} extension was installed. Restart Slicer, then press Segment again to go on with PyTorch "
+                "The {name} extension was installed. Restart Slicer, then press the button again to go on with PyTorch "
                 "itself."
             ).format(name=EXTENSION)
         ) from None
@@ -97,6 +101,6 @@ def _install_extension() -> None:
         raise MissingPackage(
             _(
                 "Slicer's {name} extension is needed and could not be installed. Check the network, or install it in "
-                "the Extensions Manager; restart Slicer, and press Segment again."
+                "the Extensions Manager; restart Slicer, and press the button again."
             ).format(name=EXTENSION)
         )

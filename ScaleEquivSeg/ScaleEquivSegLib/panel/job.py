@@ -14,10 +14,9 @@ from typing import Any, Protocol
 import slicer
 from slicer.i18n import tr as _
 
-from ..errors import SegmentationError
-
-PREPARATORY = ("Starting", "Reading", "Loading the network", "Preparing", "Writing")
-"""Phases whose fraction says nothing of how far the request as a whole is."""
+from ..errors import SegmentationError, UnwritableOutput
+from ..mrml.all_or_nothing import all_or_nothing
+from .phases import PREPARATORY, phase_title
 
 Reply = Mapping[str, Any]
 
@@ -42,7 +41,10 @@ class Work(Protocol):
         """Write what the worker will read into a folder, and say what it is to do."""
 
     def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
-        """Bring the results into the scene; returns what is worth knowing of them, if anything is."""
+        """Bring the results into the scene; returns what is worth knowing of them, if anything is.
+
+        Where it fails the nodes that it has added are removed; it must not have changed others before.
+        """
 
 
 class Job:
@@ -68,11 +70,12 @@ class Job:
         self._replies: list[Reply] = []
         self._cancelled = False
         self._over = False
-        self._folder = tempfile.TemporaryDirectory(prefix="ScaleEquivSeg-", ignore_cleanup_errors=True)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self) -> None:
         """Hand over the data and send the first request."""
         with self._ending_on_error():
+            self._folder = _new_folder()
             self._requests = self._work.requests(Path(self._folder.name))
             self._ask()
 
@@ -89,7 +92,8 @@ class Job:
         """End now; what the worker may still say is not for this job any more."""
         if not self._over:
             self._over = True
-            self._folder.cleanup()
+            if self._folder is not None:
+                self._folder.cleanup()
             self._on_end(status)
 
     def receive(self, reply: Reply) -> None:
@@ -101,8 +105,10 @@ class Job:
     def _take(self, reply: Reply) -> None:
         if reply["type"] == "progress":
             fraction = 0.0 if reply["phase"] in PREPARATORY else reply["fraction"]
-            phase = f"{self._requests[len(self._replies)].title}: {reply['phase']}{time_left(reply['remaining_s'])}"
-            self._on_progress(phase, (len(self._replies) + fraction) / len(self._requests))
+            title = f"{self._requests[len(self._replies)].title}: {phase_title(reply['phase'])}"
+            self._on_progress(
+                title + time_left(reply["remaining_s"]), (len(self._replies) + fraction) / len(self._requests)
+            )
         elif reply["type"] == "cancelled" or self._cancelled:
             self.end(_("Cancelled."))
         elif reply["type"] == "error":
@@ -121,7 +127,8 @@ class Job:
         for node_id, name in self._needed.items():
             if slicer.mrmlScene.GetNodeByID(node_id) is None:
                 return _("{name} was deleted during the run; the result was discarded.").format(name=name)
-        return " ".join([_("Done."), *self._work.finish(self._replies)])
+        with all_or_nothing(slicer.mrmlScene):
+            return " ".join([_("Done."), *self._work.finish(self._replies)])
 
     @contextmanager
     def _ending_on_error(self) -> Iterator[None]:
@@ -133,6 +140,19 @@ class Job:
         except Exception as error:
             traceback.print_exc()
             self.end(_("Unexpected error: {error}").format(error=error))
+
+
+def _new_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where the worker reads and writes; it goes with the job."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="ScaleEquivSeg-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise UnwritableOutput(
+            _(
+                "The temporary folder cannot be used: {error}. Make room on its disk, or let the environment variable "
+                "TMPDIR (TEMP on Windows) name another folder and restart Slicer."
+            ).format(error=error)
+        ) from error
 
 
 def time_left(seconds: float | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import slicer
 from slicer.i18n import tr as _
 
@@ -18,37 +20,44 @@ class Packages:
         self._desk = desk
         self._ui = desk.ui
         self.installing = False
-        """Meanwhile Slicer goes on, and nothing can be computed."""
 
-    def ready(self) -> bool:
-        """Whether all packages are here, now or after the user had them installed."""
+    def obstacle(self) -> str:
+        """Why nothing can be started, empty if it can: Slicer goes on between any two lines that pip prints."""
+        return _("Packages are being installed.") if self.installing else ""
+
+    def ready(self, label: Any = None) -> bool:
+        """Whether all packages are here, now or after the user had them installed; a label says why they are not."""
         missing = unmet()
         if not missing:
             return True
         title = _("Install packages for computing")
         if slicer.util.confirmOkCancelDisplay(question(missing, package_problems()), title):
-            return self._installed()
-        names = ", ".join(requirement.title for requirement in missing)
-        self._desk.tell(_("Not installed: {names}. Press the button to be asked again.").format(names=names))
-        return False
+            failure = self._installed()
+        else:
+            names = ", ".join(requirement.title for requirement in missing)
+            failure = _("Not installed: {names}. Press the button to be asked again.").format(names=names)
+        if failure:
+            self._desk.tell(failure, label)
+        return not failure
 
-    def _installed(self) -> bool:
+    def _installed(self) -> str:
+        """Install what is missing; returns why it could not be, empty if it could."""
         self.installing = True
         self._ui.progressBar.setRange(0, 0)  # busy, as nobody knows how long
         self._ui.progressBar.show()
         self._desk.changed()
         try:
-            install(unmet(), self._say_now)
+            with slicer.util.WaitCursor():
+                install(unmet(), self._say_now)
         except SegmentationError as error:
-            self._desk.tell(str(error))
-            return False
+            return str(error)
         finally:
             self.installing = False
             self._ui.progressBar.setRange(0, 100)
             self._ui.progressBar.hide()
             self._desk.stop("")  # a worker from before knows nothing of what was installed
             self._desk.changed()
-        return True
+        return ""
 
     def _say_now(self, text: str) -> None:
         self._ui.statusLabel.text = text

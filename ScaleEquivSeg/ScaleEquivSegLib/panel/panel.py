@@ -27,7 +27,7 @@ class Panel:
         packages = Packages(self.desk)
         segment = SegmentSection(self.desk, inputs, networks, results, packages)
         folders, probe = FoldersBox(self.desk), ProbeSection(self.desk, inputs, networks, segment, packages)
-        self._compare = CompareSection(self.desk)
+        self._compare = CompareSection(self.desk, packages)
         self._sections = (inputs, networks, folders, segment, results, self._compare, probe, Edits(self.desk))
         self._gui_tag: Any = None
         self.refresh()

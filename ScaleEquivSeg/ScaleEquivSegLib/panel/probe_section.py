@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import SegmentationError
-from ..mrml.layouts import PLOT_LAYOUT, is_shown, leave_layout
+from ..mrml.layouts import PLOT_LAYOUT, is_shown, leave_layout, no_views
 from ..mrml.plots import show_chart
 from ..mrml.products import earlier_product, is_out_of_date
 from ..mrml.tables import write_table
@@ -42,7 +42,7 @@ class ProbeSection:
         self._segment = segment
         self._packages = packages
         self._starter = Starter(desk, self._ui.probeButton, self._ui.probeStatusLabel, self._probing)
-        self._tips = [(button, button.toolTip) for button in (self._ui.showPlotButton, self._ui.exportTableButton)]
+        self._plot_tip, self._export_tip = self._ui.showPlotButton.toolTip, self._ui.exportTableButton.toolTip
         self._ui.showPlotButton.connect("clicked(bool)", self._on_show_plot)
         self._ui.exportTableButton.connect("clicked(bool)", self._on_export)
 
@@ -50,12 +50,14 @@ class ProbeSection:
         """Enable what can be done and say why the rest cannot."""
         self._starter.refresh(self._segment.cannot_compute())
         chart, table, shown = self._made(CHART), self._made(TABLE), is_shown(PLOT_LAYOUT)
+        unprobed = _("Probe the scales of what is chosen first.")
+        unshown = no_views() or ("" if shown or chart is not None else unprobed)
         self._ui.showPlotButton.checked = shown
-        self._ui.showPlotButton.enabled = shown or chart is not None
+        self._ui.showPlotButton.enabled = not unshown
+        self._ui.showPlotButton.toolTip = unshown or self._plot_tip
         self._ui.exportTableButton.enabled = table is not None
+        self._ui.exportTableButton.toolTip = unprobed if table is None else self._export_tip
         self._ui.probeNote.setVisible(table is not None and is_out_of_date(table))
-        for button, tip in self._tips:
-            button.toolTip = tip if button.enabled else _("Probe the scales of what is chosen first.")
 
     def _probed(self) -> Probed | None:
         """What is chosen, None if something is missing."""
@@ -68,7 +70,9 @@ class ProbeSection:
         return None if probed is None else earlier_product(kind, probed.nodes)
 
     def _probing(self) -> Probing | None:
-        ready = self._packages.ready()  # first: installing takes long, and much can change meanwhile
+        ready = self._packages.ready(
+            self._ui.probeStatusLabel
+        )  # first: installing takes long, and much can change meanwhile
         probed, parameters = self._probed(), self._desk.parameters
         if not ready or probed is None:
             return None

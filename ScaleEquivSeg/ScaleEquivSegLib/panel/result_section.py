@@ -15,6 +15,7 @@ from ..errors import SegmentationError
 from ..mrml.contents import volumes_ml
 from ..mrml.products import is_out_of_date, mark_up_to_date
 from ..mrml.segmentations import show_closed_surfaces
+from ..mrml.side_by_side import end_side_by_side
 from .desk import Desk
 from .segmenting import VOLUMES_ML, Result, Target
 
@@ -71,13 +72,13 @@ class ResultSection:
     def show(self, results: Sequence[Result]) -> None:
         """The results of a run are in the scene."""
         parameters = self._desk.parameters
+        self._show_surfaces([result.node for result in results], parameters.show3D)
         with slicer.util.NodeModify(parameters.parameterNode):
             for result in results:
                 if result.bundle.is_baseline:
                     parameters.baselineResult = parameters.baselineSegmentation = result.node
                 else:
                     parameters.equivariantResult = parameters.equivariantSegmentation = result.node
-        show_closed_surfaces([result.node for result in results], parameters.show3D)
         self._desk.changed()
 
     def _results(self) -> dict[str, Any]:
@@ -112,4 +113,10 @@ class ResultSection:
         self._desk.changed()
 
     def _on_show_3d(self, visible: bool) -> None:
-        show_closed_surfaces(list(self._results().values()), visible)
+        self._show_surfaces(list(self._results().values()), visible)
+        self._desk.changed_soon()
+
+    def _show_surfaces(self, nodes: Sequence[slicer.vtkMRMLSegmentationNode], visible: bool) -> None:
+        """Show results in the 3D views, or no longer; side by side they have surfaces whatever is chosen here."""
+        end_side_by_side(slicer.mrmlScene)  # the refresh that follows arranges it anew
+        show_closed_surfaces(nodes, visible)

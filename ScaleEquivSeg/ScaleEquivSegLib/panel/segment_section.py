@@ -58,7 +58,7 @@ class SegmentSection:
         if self._desk.parameters is None:
             return _("The scene is being closed.")
         if self._packages.installing:
-            return _("Packages are being installed.")
+            return self._packages.obstacle()
         if not self._desk.models.bundles:
             return _("There is no model that can be used; see More models.")
         if not self._networks.chosen:

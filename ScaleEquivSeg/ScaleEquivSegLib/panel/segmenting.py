@@ -79,7 +79,7 @@ class Segmenting:
         ]
 
     def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
-        """Import all results, or none: one that cannot be read leaves nothing behind, and nothing is replaced."""
+        """Import all results before one of them replaces anything."""
         labels = [read_volume(Path(reply["output"])) for reply in replies]
         parts = zip(self._targets, replies, labels, strict=True)
         found = [_imported(target.bundle, reply, label, self._volumes[0]) for target, reply, label in parts]

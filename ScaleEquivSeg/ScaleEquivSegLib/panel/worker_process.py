@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import qt
+from slicer.i18n import tr as _
 
 from .. import __version__
 from ..request import PROTOCOL
@@ -146,9 +147,16 @@ class WorkerProcess:
         self.pid = pid if isinstance(pid, int) and pid > 1 else 0  # 0 and below would be whole groups of processes
         if (message.get("protocol"), message.get("version")) != (PROTOCOL, __version__):
             self._give_up(
-                f"The computing process is of version {message.get('version')!a:.40} (protocol "
-                f"{message.get('protocol')!a:.40}), this panel of version {__version__!a} (protocol {PROTOCOL}). "
-                "Restart Slicer; if that does not help, install the extension again."
+                _(
+                    "The computing process is of version {version!a:.40} (protocol {protocol!a:.40}), this panel of "
+                    "version {own_version!a} (protocol {own_protocol}). Restart Slicer; if that does not help, install "
+                    "the extension again."
+                ).format(
+                    version=message.get("version"),
+                    protocol=message.get("protocol"),
+                    own_version=__version__,
+                    own_protocol=PROTOCOL,
+                )
             )
 
     def _expect_a_sign(self) -> None:
@@ -165,8 +173,10 @@ class WorkerProcess:
         if self._process is None or self._signs_heard > heard:
             return
         self._give_up(
-            f"The computing process gave no sign of life for {self._silence_s:g} seconds and was ended. Try again; "
-            "if it happens again, choose the CPU."
+            _(
+                "The computing process gave no sign of life for {seconds:g} seconds and was ended. Try again; if it "
+                "happens again, choose the CPU."
+            ).format(seconds=self._silence_s)
         )
 
     def _give_up(self, reason: str) -> None:
@@ -189,13 +199,15 @@ class WorkerProcess:
 
     def _failed(self, error: int) -> None:
         if error == qt.QProcess.FailedToStart:
-            self._forget(f"Python could not be started ({python_executable()}).")
+            self._forget(_("Python could not be started ({path}).").format(path=python_executable()))
 
     def _ended(self, code: int, status: int) -> None:
         self._read_replies()
         self._read_log()
-        how = "was killed or crashed" if status == qt.QProcess.CrashExit else f"ended with code {code}"
-        self._forget(f"The computing process {how}.")
+        if status == qt.QProcess.CrashExit:
+            self._forget(_("The computing process was killed or crashed."))
+        else:
+            self._forget(_("The computing process ended with code {code}.").format(code=code))
 
     def _forget(self, reason: str) -> None:
         process, self._process = self._process, None
