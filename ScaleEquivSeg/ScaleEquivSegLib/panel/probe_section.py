@@ -70,9 +70,8 @@ class ProbeSection:
         return None if probed is None else earlier_product(kind, probed.nodes)
 
     def _probing(self) -> Probing | None:
-        ready = self._packages.ready(
-            self._ui.probeStatusLabel
-        )  # first: installing takes long, and much can change meanwhile
+        # First, as installing takes long, and much can change meanwhile.
+        ready = self._packages.ready(self._ui.probeStatusLabel)
         probed, parameters = self._probed(), self._desk.parameters
         if not ready or probed is None:
             return None
