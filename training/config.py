@@ -55,6 +55,8 @@ class PhantomData:
     validation: Number = 8
     channels: Count = 1
     scale: tuple[Positive, Positive] = (0.9, 1.1)
+    size: tuple[Count, Count, Count] = (64, 64, 64)
+    """Voxels of a phantom along its axes: how much there is around the structure."""
     first_train_seed: Number = 0
     first_validation_seed: Number = 100_000
 

@@ -103,7 +103,7 @@ def phantom_examples(count: int, first_seed: int, data: PhantomData, task: Task)
     examples = []
     for seed in range(first_seed, first_seed + count):
         scale = float(np.random.default_rng(seed).uniform(*data.scale))
-        phantom = make_phantom(PhantomSpec(seed=seed, scale=scale, channels=data.channels))
+        phantom = make_phantom(PhantomSpec(seed=seed, size=data.size, scale=scale, channels=data.channels))
         examples.append(prepare(f"phantom_{seed:06d}", phantom.channels, phantom.labels, task))
     return examples
 
