@@ -55,8 +55,8 @@ class PhantomData:
     validation: Number = 8
     channels: Count = 1
     scale: tuple[Positive, Positive] = (0.9, 1.1)
-    size: tuple[Count, Count, Count] = (64, 64, 64)
-    """Voxels of a phantom along its axes: how much there is around the structure."""
+    size: tuple[Count, Count, Count] = (80, 80, 80)
+    """Voxels of a phantom along its axes: how much there is around the structure. Smaller anatomy shows more of it."""
     first_train_seed: Number = 0
     first_validation_seed: Number = 100_000
 
