@@ -95,11 +95,19 @@ def begin(folder: Path, *settings: str) -> BaseProcess:
 def wait_for(folder: Path, process: BaseProcess, before: float) -> float:
     """Wait until there is a checkpoint written after a moment; returns when it was."""
     deadline = time.monotonic() + 60
-    while not (folder / "run" / LAST).exists() or (folder / "run" / LAST).stat().st_mtime <= before:
+    while (moment := _written(folder / "run" / LAST)) <= before:
         assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    return (folder / "run" / LAST).stat().st_mtime
+    return moment
+
+
+def _written(path: Path) -> float:
+    """When a file was written; 0 if it is not there, as a checkpoint is while the next takes its place."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def test_a_fit_killed_at_random_moments_ends_with_the_very_bytes_of_one_that_was_not(data: str, tmp_path: Path) -> None:
