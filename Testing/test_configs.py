@@ -37,7 +37,7 @@ def test_a_configuration_builds_its_network_and_its_card_makes_a_bundle(name: st
 
 def without_scales(config: Config) -> Config:
     """What may not differ between the networks of a task."""
-    fit = replace(config.fit, scale_axis=None, scale_window=0)
+    fit = replace(config.fit, scale_window=0)
     return replace(config, fit=fit, network=replace(config.network, name="", arguments={}))
 
 

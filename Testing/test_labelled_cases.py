@@ -472,12 +472,7 @@ def test_a_run_trains_on_cases_on_disk_and_its_bundle_knows_what_their_values_me
             write_image(tmp_path / name / f"{name}_{channel.lower()}.nii.gz", number, grid)
         write_labels(tmp_path / name / f"{name}_seg.nii.gz", (0, 1, 2, 4), grid)
     settings = [f"data.folder={tmp_path}", "data.splits=null", "data.validation=0.34", "fit.steps=2"]
-    settings += [
-        "fit.crop=[8, 8, 8]",
-        "network.arguments={channels: [2, 2]}",
-        "network.name=unet",
-        "fit.scale_axis=null",
-    ]
+    settings += ["fit.crop=[8, 8, 8]", "network.arguments={channels: [2, 2]}", "network.name=unet"]
     config = load_config(CONFIGS / "brats_se_unet.yaml", [*settings, "fit.batch=1", "fit.checkpoint_every=2"])
     fit(config, "test", tmp_path / "run", tmp_path / "bundle")
     assert evaluate(tmp_path / "bundle", tmp_path)["cases"] == 3

@@ -134,10 +134,8 @@ class FitConfig:
     """... after each so many steps, say a round of the training cases."""
     gradient_clip: Positive = 1.0
     """A longer gradient is shortened to this length."""
-    scale_axis: dict[str, Any] | None = None
-    """The scales to train on, where not all of the network's: it may be given more at inference, at no cost here."""
     scale_window: Number = 0
-    """Train on this many neighbouring scales of the axis, a random choice at each step; 0 for all of them."""
+    """Train on this many neighbouring scales of the network, a random choice at each step; 0 for all of them."""
     first_temperature: Positive = 30.0
     """Dynamic layers mix their kernels with a temperature that falls from this to 1 in the first half of the steps."""
     load_balance: Amount = 0.01

@@ -41,12 +41,9 @@ def annealed(fit: FitConfig, step: int) -> float:
 def random_window(whole: ScaleAxis, fit: FitConfig, step: int) -> ScaleAxis:
     """A run of neighbouring scales for a step: the network learns to be silent at scales that do not fit, wherever
     among the others they are. A network of one scale has no choice."""
-    if whole.count == 1:
-        return whole
-    axis = ScaleAxis(**fit.scale_axis) if fit.scale_axis else whole
-    count = min(fit.scale_window or axis.count, axis.count)
+    count = min(fit.scale_window or whole.count, whole.count)
     random = np.random.default_rng((fit.seed, 2, step))
-    return axis.window(int(random.integers(axis.count - count + 1)), count)
+    return whole.window(int(random.integers(whole.count - count + 1)), count)
 
 
 class NetworkTask(L.LightningModule):
