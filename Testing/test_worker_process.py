@@ -126,6 +126,10 @@ def test_a_worker_that_crashes_at_start_is_reported_with_its_log(listen: Listen,
     assert ears.log[-1] == "ImportError: no such library"
 
 
+def test_a_worker_killed_behind_a_launcher_is_reported_as_killed(listen: Listen, tmp_path: Path) -> None:
+    assert "killed or crashed" in the_reason(listen("os._exit(128 + signal.SIGKILL)"), tmp_path)
+
+
 GARBAGE = """
 sys.stdout.buffer.write(b"\\xff\\xfe nonsense\\n[1]\\n42\\n{}\\n" + b"[" * 5000 + b"\\n")
 say(type=["ready"]), say(**RESULT), say(type="heartbeat")

@@ -204,7 +204,8 @@ class WorkerProcess:
     def _ended(self, code: int, status: int) -> None:
         self._read_replies()
         self._read_log()
-        if status == qt.QProcess.CrashExit:
+        # PythonSlicer may be a launcher, which ends with 128 and the number of the signal that ended its child.
+        if status == qt.QProcess.CrashExit or code > 128:
             self._forget(_("The computing process was killed or crashed."))
         else:
             self._forget(_("The computing process ended with code {code}.").format(code=code))
