@@ -39,7 +39,19 @@ def test_percentiles_show_any_linear_scale_of_values_alike(factor: float, shift:
     shown = Percentiles(1, 99).of(values)(values)
     other = values * factor + shift
     assert np.allclose(Percentiles(1, 99).of(other)(other), shown, atol=1e-5)
-    assert np.percentile(shown, [1, 99]) == pytest.approx([0, 1], abs=1e-5)
+    assert np.percentile(shown[shown > shown.min()], [1, 99]) == pytest.approx([0, 1], abs=1e-5)
+
+
+@pytest.mark.parametrize("surroundings", [0.0, -1000.0])
+def test_what_surrounds_a_scan_does_not_change_its_shades(surroundings: float) -> None:
+    scan = np.random.default_rng(0).uniform(1, 2, (9, 9, 9))
+    wider = np.pad(scan, 9, constant_values=surroundings)
+    assert np.array_equal(Percentiles(1, 99).of(wider)(scan), Percentiles(1, 99).of(np.pad(scan, 1))(scan))
+
+
+def test_a_mask_has_the_shades_of_its_two_values() -> None:
+    mask = np.pad(np.ones((3, 3, 3)), 3)
+    assert np.array_equal(Percentiles(1, 99).of(mask)(mask), mask)
 
 
 def test_one_voxel_gone_wrong_is_shown_no_further_away_than_ten_ranges() -> None:

@@ -33,14 +33,21 @@ class Shades:
 
 @dataclass(frozen=True)
 class Percentiles:
-    """The percentiles of the volume that become 0 and 1; any linear scale of values is as good as any other."""
+    """The percentiles of the volume that become 0 and 1; any linear scale of values is as good as any other.
+
+    What is no more than the volume's least value, as all is that surrounds a scan, has no say: the same anatomy has
+    the same shades in a wider view.
+    """
 
     low: float
     high: float
 
     def of(self, array: np.ndarray) -> Shades:
         """The shades for a volume, judged by a sample of at most two million voxels."""
-        low, high = np.percentile(_sample(array), (self.low, self.high)).tolist()
+        sample = _sample(array)
+        scanned = sample[sample > sample.min()]
+        has_range = scanned.size > 0 and scanned.min() < scanned.max()
+        low, high = np.percentile(scanned if has_range else sample, (self.low, self.high)).tolist()
         span = max(high - low, 1e-6)
         return Shades((low - FARTHEST * span, low + FARTHEST * span), (-FARTHEST, FARTHEST))
 
