@@ -227,7 +227,7 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
         from ScaleEquivSegLib.comparison import dice
 
         self.skipIfItCannotCompute()
-        volume, exact = self.phantom(size=(40, 44, 28), spacing=(1.5, 1.4, 2.2))
+        volume, exact = self.phantom(size=(40, 44, 36), spacing=(1, 0.9, 1.2))
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
         transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0])))
         for node in (volume, exact):
