@@ -76,10 +76,10 @@ GRIDS = {
 def test_labels_are_as_good_on_a_turned_grid_as_on_the_same_grid_upright(equivariant: Model, grid: str) -> None:
     upright = {key: value for key, value in GRIDS[grid].items() if key != "direction"}
     found, wanted = (
-        np.mean([agreement(make_phantom(PhantomSpec(seed=seed, **spec)), equivariant) for seed in UNSEEN[:2]])
+        np.mean([agreement(make_phantom(PhantomSpec(seed=seed, **spec)), equivariant) for seed in UNSEEN])
         for spec in (GRIDS[grid], upright)
     )
-    assert found >= wanted - 0.02
+    assert found >= wanted - 0.01
 
 
 def test_a_volume_stored_in_another_order_gets_the_same_labels_in_that_order(baseline: Model) -> None:
