@@ -318,11 +318,12 @@ def test_an_experiment_that_cannot_be_used_ends_the_command_with_a_code_of_its_o
     assert "there is no experiment scale_curves; known: ablation, breast," in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "channels"), [("phantom_unet", 1), ("phantom4_unet", 4)])
 def test_a_card_says_what_was_measured_and_what_a_volume_costs_and_stays_sealed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config(CONFIGS / "phantom_unet.yaml", ["network.arguments={channels: [2, 2]}"])
-    network = build_network("unet", {"in_channels": 1, "classes": 3, "channels": [2, 2]})
+    config = load_config(CONFIGS / f"{name}.yaml", ["network.arguments={channels: [2, 2]}"])
+    network = build_network("unet", {"in_channels": channels, "classes": 3, "channels": [2, 2]})
     export_bundle(network, config, "test", {}, tmp_path)
     monkeypatch.setattr("training.export.SMALL", (12, 12, 12))
     note_measurements(tmp_path, {"dice.mean@1": 0.51239, "dice.Nothing@1": math.nan}, "python -m training evaluate")

@@ -32,8 +32,8 @@ def thin_against_cube(name: str, conditions: Conditions) -> Figures:
 
 
 def _per_voxel(model: Model, shape: Shape, device: torch.device = CPU) -> Side:
-    volume = noise(shape, model.bundle.spacing)
-    return timed(lambda: segment([volume], model, Settings(str(device))), device, math.prod(shape))
+    volumes = [noise(shape, model.bundle.spacing, channel) for channel in range(len(model.bundle.inputs))]
+    return timed(lambda: segment(volumes, model, Settings(str(device))), device, math.prod(shape))
 
 
 def engine() -> Figures:
@@ -59,9 +59,9 @@ def measure(bundle: Bundle, shape: Shape) -> Figures:
     return {"peak_gib": peak_gib(run, CPU), **figures}
 
 
-def noise(shape: Shape, spacing: tuple[float, float, float]) -> Volume:
+def noise(shape: Shape, spacing: tuple[float, float, float], seed: int = 0) -> Volume:
     """A volume of random numbers, the same sixteen planes over and over."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     block = generator.integers(0, 1000, (16, *shape[1:]), dtype=np.int16)
     array = np.concatenate([block] * -(-shape[0] // 16))[: shape[0]]
     return Volume(array, make_geometry((shape[2], shape[1], shape[0]), spacing, np.eye(3), (0, 0, 0)))
