@@ -6,6 +6,7 @@ import csv
 import filecmp
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -19,6 +20,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +38,7 @@ from training.config import BadConfig, ComputeConfig, FitConfig, load_config
 from training.fit import export_run, fit
 from training.processes import PATIENCE, ending_together, trainer_on
 from training.run_folder import BEFORE, COMMAND, LAST, TwoCheckpoints, claim, newest_checkpoint
-from training.task import schedule
+from training.task import NetworkTask, schedule
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "training" / "configs" / "phantom_se_unet.yaml"
@@ -250,6 +253,27 @@ def test_a_training_that_leaves_the_numbers_ends_with_what_to_change(data: str, 
     with pytest.raises(SegmentationError, match=r"The loss is nan at step \d.*fit\.learning_rate"):
         run(tmp_path, data, "fit.steps=20", "fit.learning_rate=1.0e+30", "fit.gradient_clip=1.0e+30")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_training_in_float16_bears_a_few_steps_left_out_and_ends_when_there_are_no_others() -> None:
+    parameter, scaler = torch.nn.Parameter(torch.ones(1)), torch.amp.GradScaler("cpu")
+    optimizer = torch.optim.SGD([parameter], 0.1)
+    task: Any = SimpleNamespace(trainer=SimpleNamespace(precision_plugin=SimpleNamespace(scaler=scaler)), global_step=0)
+
+    def steps(count: int, gradient: float) -> None:
+        for _ in range(count):
+            NetworkTask.on_before_backward(task, parameter.sum())
+            optimizer.zero_grad()
+            scaler.scale((parameter * gradient).sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+    steps(10, math.inf)
+    assert parameter.item() == 1
+    steps(1, 1.0)
+    assert parameter.item() == pytest.approx(0.9)
+    with pytest.raises(SegmentationError, match=r"compute\.precision=bf16-mixed"):
+        steps(20, math.nan)
 
 
 def test_a_network_trains_in_half_precision_and_its_bundle_is_measured_in_full(data: str, tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ from ScaleEquivSegLib.segmentation import PLANES_AT_ONCE
 
 from .config import FitConfig
 
+LEAST_SCALE = 2.0**-10
+"""What float16 scales the loss by before it is hopeless: it begins with 65536 and is halved by each step that is left
+out."""
 NEVER = 1e4
 """The score, less than any other, of a class that cannot be."""
 
@@ -72,8 +75,14 @@ class NetworkTask(L.LightningModule):
         set_temperature(self.network, annealed(self.fit_config, self.global_step))
 
     def on_before_backward(self, loss: Tensor) -> None:
-        if getattr(self.trainer.precision_plugin, "scaler", None):
-            return  # in float16 numbers overflow now and then, and such a step is left out
+        if scaler := getattr(self.trainer.precision_plugin, "scaler", None):
+            # In float16 numbers overflow now and then, and such a step is left out: not one after the other, though.
+            if scaler.get_scale() < LEAST_SCALE:
+                raise SegmentationError(
+                    f"At step {self.global_step} of float16 the last steps had no finite gradients; set a lower "
+                    "fit.learning_rate, or compute.precision=bf16-mixed or 32-true."
+                )
+            return
         # The same in every process: none may wait for one that has stopped.
         of_all = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")
         assert isinstance(of_all, Tensor)
