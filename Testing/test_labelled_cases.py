@@ -16,6 +16,7 @@ from ScaleEquivSegLib.errors import BadCaseList, UnreadableVolume, UnsuitableVol
 from ScaleEquivSegLib.labelmap import segment_header
 from ScaleEquivSegLib.shades import Percentiles
 from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, read_volume, write_volume
+from training.__main__ import main
 from training.cases import TRAIN, VALIDATION, BadData, LabelledCase, find_cases
 from training.checks import check_cases
 from training.config import CaseData, load_config
@@ -317,6 +318,30 @@ def test_what_is_missing_is_told_of_all_folders_and_of_images_and_labels_at_once
             f"  case {grade}_1: {tmp_path / grade / f'{grade}_1' / f'{grade}_1_seg.nii.gz'} does not exist."
             for grade in ("HGG", "LGG")
         ),
+    ]
+
+
+def test_what_one_case_lacks_is_told_together_with_what_is_wrong_with_the_files_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = brats(tmp_path / "data", ["a", "b", "c"])
+    labels = {name: folder / name / f"{name}_seg.nii.gz" for name in ("a", "b", "c")}
+    (folder / "a" / "a_t2.nii.gz").unlink()
+    write_labels(labels["a"], (0, 8))
+    write_labels(labels["b"], (0, 7))
+    labels["c"].unlink()
+    monkeypatch.chdir(tmp_path)
+    settings = [f"data.folder={folder}", "data.splits=null", "data.validation=0"]
+    command = ["training", "fit", str(CONFIGS / "brats_unet.yaml"), *settings, "--bundle", "bundle"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr().err.partition("cannot be used as labelled cases:\n")[2].splitlines()
+    assert [line.split(" has the value")[0].strip() for line in told] == [
+        "case a: no image for T2.",
+        f"case a: {labels['a']}",
+        f"case b: {labels['b']}",
+        f"case c: {labels['c']} does not exist.",
     ]
 
 

@@ -58,17 +58,22 @@ def told_of(case: str) -> Iterator[None]:
         raise
 
 
-def find_cases(source: Path, channels: Sequence[Channel], listed: Path | None = None) -> list[LabelledCase]:
+def find_cases(
+    source: Path, channels: Sequence[Channel], listed: Path | None = None, problems: list[str] | None = None
+) -> list[LabelledCase]:
     """The cases of a folder in any known layout, or of a table of paths.
 
     A table `listed`, or else the folder's own cases.csv, says by the columns `case` and `split` which of them to take.
+    What some of them lack is an error, or added to `problems`, for `check_cases` to tell with all else.
     """
-    problems: list[str] = []
+    lacking: list[str] = []
     try:
-        cases = _in_layout(source, channels, problems)
-        if problems:
+        cases = _in_layout(source, channels, lacking)
+        if lacking and (problems is None or not cases):
             missing = (case for case in cases if not case.labels.exists())
-            raise BadData(source, problems + [f"case {case.name}: {case.labels} does not exist." for case in missing])
+            raise BadData(source, lacking + [f"case {case.name}: {case.labels} does not exist." for case in missing])
+        if problems is not None:
+            problems += lacking
         if listed is None and (source / LIST).is_file():
             listed = source / LIST
         return cases if listed is None else as_listed(cases, listed, source)
@@ -119,6 +124,7 @@ def _table_of_paths(source: Path, channels: Sequence[Channel], problems: list[st
     return [
         LabelledCase(case.name, case.images, source.parent / row["labels"], row.get("split", ""))
         for case, row in zip(cases, rows, strict=True)
+        if row["labels"]
     ]
 
 

@@ -29,9 +29,18 @@ from .reading import read_channels
 VALUES_SHOWN = 10
 
 
-def check_cases(cases: Sequence[LabelledCase], data: CaseData, task: Task, splits: Sequence[str] = ()) -> None:
-    """Refuse cases that cannot be used. With splits, each must have a case, and only their files are looked at."""
-    problems = [*_meaning_problems(data, task), *_name_problems(cases), *_split_problems(cases, data, splits)]
+def check_cases(
+    cases: Sequence[LabelledCase],
+    data: CaseData,
+    task: Task,
+    splits: Sequence[str] = (),
+    known: Sequence[str] = (),
+) -> None:
+    """Refuse cases that cannot be used. With splits, each must have a case, and only their files are looked at.
+
+    Problems that are known already are told with those found here.
+    """
+    problems = [*known, *_meaning_problems(data, task), *_name_problems(cases), *_split_problems(cases, data, splits)]
     used = [case for case in cases if not splits or case.split in splits]
     for case in followed(used, "checking"):
         problems += [f"case {case.name}: {problem}" for problem in _case_problems(case, data, task)]
@@ -84,7 +93,8 @@ def _case_problems(case: LabelledCase, data: CaseData, task: Task) -> Iterator[s
         yield "there are no images of this name."
         return
     problems: list[str] = []
-    channels = _sound_channels(case, task, problems)
+    is_complete = len(case.images) == len(task.inputs)  # else it is known what it lacks
+    channels = _sound_channels(case, task, problems) if is_complete else [None]
     with _among(problems):
         labels = read_volume(case.labels)
         problems += _unknown_values(labels, case.labels, data, task)

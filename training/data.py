@@ -31,13 +31,15 @@ def examples(config: Config, task: Task, shelf: Shelf) -> tuple[list[Example], l
         )
     if data.folder is None:
         raise BadConfig("name the folder of the cases: data.folder=FOLDER")
-    cases = with_splits(find_cases(data.folder, task.inputs, data.splits), data.validation, data.test)
+    problems: list[str] = []
+    found = find_cases(data.folder, task.inputs, data.splits, problems)
+    cases = with_splits(found, data.validation, data.test)
     validates = data.validation or any(case.split == VALIDATION for case in cases)
-    check_cases(cases, data, task, (TRAIN, VALIDATION) if validates else (TRAIN,))
+    check_cases(cases, data, task, (TRAIN, VALIDATION) if validates else (TRAIN,), problems)
     training = for_training(cases, data.train, config.fit.seed)
     validation = [case for case in cases if case.split == VALIDATION]
-    found = shelf.examples([*training, *validation], lambda case: read_example(case, data, task))
-    return found[: len(training)], found[len(training) :]
+    read = shelf.examples([*training, *validation], lambda case: read_example(case, data, task))
+    return read[: len(training)], read[len(training) :]
 
 
 class Samples(Dataset[Sample], Generic[T]):

@@ -138,7 +138,8 @@ def chosen_cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None)
             f"{bundle.name} was trained with the table of splits {table}: only with --splits it is known which cases "
             f"are {split!r} and which it was trained on."
         )
-    cases = find_cases(data, bundle.inputs, meant.splits)
+    problems: list[str] = []
+    cases = find_cases(data, bundle.inputs, meant.splits, problems)
     if held_out and not meant.splits:
         cases = as_held_out(cases, held_out)
         if split == VALIDATION and (absent := sorted(set(held_out) - {case.name for case in cases})):
@@ -150,7 +151,7 @@ def chosen_cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None)
                 ],
             )
     chosen = of_split(with_splits(cases, meant.validation, meant.test), split, data)
-    check_cases(chosen, meant, Task.from_card(bundle.card))
+    check_cases(chosen, meant, Task.from_card(bundle.card), known=problems)
     return chosen
 
 
