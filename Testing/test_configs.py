@@ -95,3 +95,11 @@ def test_the_documents_say_for_each_release_of_brats_what_its_values_mean(releas
         wanted = {"core": {"necrosis", "enhancing"}, "enhancing": {"enhancing"}}[part]
         assert [bool(value) for value in found[1:]] == [name in wanted for name in meaning.values()]
         assert {*config.data.classes[0], *config.data.background} == {0, *meaning}  # another release's are refused
+
+
+def test_a_table_of_splits_is_found_beside_a_configuration_that_names_it_and_where_one_is_if_typed() -> None:
+    named, typed = (load_config(BY_NAME["brats_unet"], of).data for of in ([], ["data.splits=mine.csv"]))
+    assert isinstance(named, CaseData)
+    assert isinstance(typed, CaseData)
+    assert named.splits == CONFIGS / "brats2020.splits.csv"
+    assert typed.splits == Path("mine.csv")

@@ -70,14 +70,14 @@ class CaseData:
     train: Number = 0
     """Train on so many cases, drawn by the seed; 0 for all."""
     splits: Path | None = None
-    """A table with the columns `case` and `split`, if the data name no splits or others than wanted. Its path is
-    relative to the configuration, as that of the card is."""
+    """A table with the columns `case` and `split`, if the data name no splits or others than wanted. In a configuration
+    its path is relative to that file, as that of the card is."""
     validation: Share = 0.15
     """The share of the cases for training to validate on instead, where the data name none for that; with 0 there may
     be none, and the bundle then has no figures until `evaluate` notes some."""
     test: Share = 0.0
-    """The share of the cases for training to test on, where the data name none for that: neither trained on nor
-    validated on."""
+    """The share of the cases for training to test on, where the data name none for that: those whose names come last,
+    neither trained on nor validated on."""
     classes: tuple[tuple[int, ...], ...] = ()
     """For each label of the card the values in the files that mean it; the card's own values if none are given."""
     background: tuple[int, ...] = (0,)
@@ -175,10 +175,12 @@ class Config:
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file; each override `fit.steps=10` replaces one value. The card's path is relative to the file."""
+    """Read a YAML file; each override `fit.steps=10` replaces one value. The card's path is relative to the file, and
+    so is that of a table of splits which the file names."""
     config = typed(Config, read_settings(path, overrides))
     data = config.data
-    if isinstance(data, CaseData) and data.splits:
+    is_overridden = any(override.startswith("data.splits=") for override in overrides)
+    if isinstance(data, CaseData) and data.splits and not is_overridden:
         data = replace(data, splits=path.parent / data.splits)
     card = path.parent / config.card
     if not card.is_file():
