@@ -292,11 +292,24 @@ def test_figures_are_noted_only_of_cases_that_were_not_trained_on_and_of_a_bundl
             write_case(tmp_path / folder, f"case{number}", [0, 1, 2])
     native = bundle(tmp_path / "native", data=CaseData(Path("x"), native_voxels=True))
     trained = bundle(tmp_path / "bundle", data=CaseData(tmp_path / "data", validation=0.25))
-    for of, reason in ((trained, "trained on cases of data: say which"), (native, "with --no-native-voxels")):
+    known = bundle(tmp_path / "known", data=CaseData(tmp_path / "data"), held_out=["case3", "case6"])
+    (tmp_path / "other name").symlink_to(tmp_path / "data")
+    trained_on = "trained on cases of data: say which"
+    for of, data, split, reason in (
+        (trained, "data/labels/..", [], trained_on),
+        (trained, "data", ["--split", "train"], trained_on),
+        (known, "other name", [], trained_on.replace("data", "other name")),
+        (known, "other name", ["--split", "train"], trained_on.replace("data", "other name")),
+        (native, "data", [], "with --no-native-voxels"),
+    ):
         with pytest.raises(SystemExit):
-            run(monkeypatch, "evaluate", "--bundle", of, "--data", tmp_path / "data" / "labels" / "..", "--note")
+            run(monkeypatch, "evaluate", "--bundle", of, "--data", tmp_path / data, *split, "--note")
         assert reason in capsys.readouterr().err
         assert read_bundle(of).card["metrics"] == {}
+    table = tmp_path / "held out.csv"
+    table.write_text("case,split\ncase3,val\ncase6,val\n")
+    run(monkeypatch, "evaluate", "--bundle", known, "--data", tmp_path / "data", "--splits", table, "--note")
+    assert read_bundle(known).card["metrics"]["cases"] == 2
     run(monkeypatch, "evaluate", "--bundle", native, "--data", tmp_path / "data", "--note", "--no-native-voxels")
     run(monkeypatch, "evaluate", "--bundle", trained, "--data", tmp_path / "data", "--split", "val", "--note")
     assert read_bundle(trained).card["metrics"]["cases"] == 3

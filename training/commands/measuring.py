@@ -154,21 +154,40 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _check_notable(options: argparse.Namespace, bundle: Bundle) -> None:
     """Refuse figures that would say something else in the card than what its users get."""
+    from ..cases import TRAIN
     from ..evaluate import trained_on
     from ..export import name_of
 
-    data = trained_on(bundle)
-    native = data.get("native_voxels", False) if options.native_voxels is None else options.native_voxels
+    native = trained_on(bundle).get("native_voxels", False) if options.native_voxels is None else options.native_voxels
     if options.scale_axis or native:
         raise BadRequest(
             "--note is for a bundle as everybody runs it: not with --scale-axis or --native-voxels, and with "
             "--no-native-voxels if it was trained on native voxels"
         )
-    if not options.split and data.get("folder") == name_of(options.data):
+    if options.split in (None, TRAIN) and _was_trained_on_some(bundle, options.data, options.splits):
         raise BadRequest(
-            f"{bundle.name} was trained on cases of {data['folder']}: say which of them to measure for the card, such "
-            "as --split val"
+            f"{bundle.name} was trained on cases of {name_of(options.data)}: say which others of them to measure for "
+            "the card, such as --split val"
         )
+
+
+def _was_trained_on_some(bundle: Bundle, data: Path, splits: Path | None) -> bool:
+    """Whether the data have cases that a bundle was trained on: they have its folder's name, or all cases that the card
+    says were held out and others too."""
+    from ..cases import find_cases
+    from ..evaluate import trained_on
+    from ..export import name_of
+    from ..picture_samples import PictureTask
+    from ..pictures import find_pictures
+
+    if bundle.kind == "classification":
+        units = {picture.unit for picture in find_pictures(data, PictureTask.from_card(bundle.card).classes)}
+    else:
+        units = {case.unit for case in find_cases(data, bundle.inputs, splits)}
+    held_out = set(trained_on(bundle).get("held_out", ()))
+    if held_out and units <= held_out:
+        return False
+    return trained_on(bundle).get("folder") == name_of(data) or (bool(held_out) and held_out <= units)
 
 
 def _robustness(options: argparse.Namespace) -> None:
