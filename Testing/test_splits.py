@@ -46,8 +46,9 @@ def test_some_are_held_out_to_test_on_if_that_is_asked_and_never_those_that_vali
     known = cases(300)
     split = with_splits(known, 0.15, 0.15)
     tested = {case.name for case in split if case.split == TEST}
-    assert 0.1 < len(tested) / 300 < 0.2
-    assert {case.name for case in split if case.split == VALIDATION} == held_out(known)
+    # Neighbours by name may be of one person: no more than one pair of them is parted.
+    assert tested == set(sorted(case.name for case in known)[-45:])
+    assert {case.name for case in split if case.split == VALIDATION} == held_out(known) - tested
     named = [*cases(2, VALIDATION), *(replace(case, name=f"more {case.name}") for case in cases(300))]
     named = [replace(case, split=case.split or TRAIN) for case in named]
     again = with_splits(named, 0.15, 0.15)

@@ -35,17 +35,18 @@ def with_splits(cases: Sequence[T], validation: float, test: float = 0.0) -> lis
     """The cases with some to validate on and some to test on: if the data name none, about a share of those for
     training, unless that is 0. Cases of data that name no split at all are for training.
 
-    Whether a unit is held out depends on its name alone, whichever others there are and in whatever order: a case that
-    a network was trained on is not held out from it because some were added or removed. Only where no name falls into
-    the share, the one that comes nearest is held out.
+    Those to test on are the last by name: cases of one person often have neighbouring names, and what is trained on
+    must have no sibling among them. Whether another unit validates depends on its name alone, whichever others there
+    are and in whatever order: a case that a network was trained on is not held out from it because some were added or
+    removed. Only where no name falls into the share, the one that comes nearest is held out.
     """
     if not any(case.split for case in cases):
         cases = [replace(case, split=TRAIN) for case in cases]
     named = {case.split for case in cases}
-    places = {case.unit: _place(case.unit) for case in cases if case.split == TRAIN}
-    # From one end of the same order each, so that what one of them takes does not depend on the other.
-    to_test = _first({unit: 1 - place for unit, place in places.items()}, 0 if TEST in named else test)
-    to_validate = _first(places, 0 if VALIDATION in named else validation)
+    units = sorted({case.unit for case in cases if case.split == TRAIN})
+    tested = 0 if TEST in named or not test else max(1, round(test * len(units)))
+    rest, to_test = units[: len(units) - tested], units[len(units) - tested :]
+    to_validate = _first({unit: _place(unit) for unit in rest}, 0 if VALIDATION in named else validation)
     split_of = {**dict.fromkeys(to_test, TEST), **dict.fromkeys(to_validate, VALIDATION)}
     return [replace(case, split=split_of.get(case.unit, TRAIN)) if case.split == TRAIN else case for case in cases]
 
