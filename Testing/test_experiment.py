@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.errors import UnsuitableVolume
@@ -23,7 +24,7 @@ from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.volume import Volume, make_geometry, write_volume
 from training.cases import LabelledCase
 from training.conduct import OtherSettings, Places, carry_out, done, overview, record_of
-from training.config import BadConfig, CaseData
+from training.config import BadConfig, CaseData, read_settings
 from training.evaluate import measured_rows
 from training.experiment import EXPERIMENTS, Run, find_experiment, read_experiment, runs_of
 from training.export import read_card_text
@@ -181,6 +182,11 @@ def test_a_record_made_with_other_settings_is_not_taken_for_the_run(
         done(changed[0], places.records)
     assert not {run.training() for run in changed} & {run.training() for run in runs}
     assert next(overview(changed, places.records, places.runs)).startswith("other   unet_n1_s3")
+    with_card = experiment_file(tmp_path, base=BASE.replace("card: ", "card: mine.yaml # "))
+    mine = read_settings(runs[0].config(places.data).card) | {"spacing": [1.1, 1.1, 1.1]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    with pytest.raises(OtherSettings):
+        done(runs_of(read_experiment(with_card))[0], places.records)
     tested_otherwise = runs_of(read_experiment(experiment_file(tmp_path, TINY.replace("[0.8, 1]", "[0.8, 1, 2]"))))
     with pytest.raises(OtherSettings):
         done(tested_otherwise[0], places.records)

@@ -42,8 +42,8 @@ def record(variant: str, seed: int, dice: np.ndarray, size: int = 10, network: s
         overrides=[],
         test={"split": "val", "scales": list(SCALES)},
         config={"network": {"name": network}},
-        trained=[{"seconds": 60.0}],
-        measured={"seconds": 6.0},
+        trained=[{"revision": "0a1b2c3d4e5f", "changed": False, "seconds": 60.0}],
+        measured={"revision": "0a1b2c3d4e5f", "changed": False, "seconds": 6.0},
         means=summary(rows),
         cases=names,
         rows=figures,
@@ -128,6 +128,14 @@ def test_tables_hold_mean_and_standard_deviation_over_seeds(tmp_path: Path) -> N
     assert "40 training cases (all)" in text
     assert Estimate.of([0.5]).text() == "0.500"
     assert "±" not in markdown(two_variants(seeds=[0])).partition("| ×1 |")[2]
+
+
+def test_tables_say_with_which_sources_their_records_were_made() -> None:
+    records = two_variants()
+    assert "sources of revision 0a1b2c3d4e." in markdown(records)
+    later = {"revision": "f" * 40, "changed": True, "seconds": 1.0}
+    mixed = [dataclasses.replace(records[0], measured=later), *records[1:]]
+    assert "several revisions, which may not do the same: 0a1b2c3d4e, ffffffffff with changes." in markdown(mixed)
 
 
 def test_the_paired_interval_holds_the_true_difference_and_is_nothing_for_equals() -> None:

@@ -84,12 +84,15 @@ class Run:
         return [*self.variant.overrides, f"data.train={self.size}", f"fit.seed={self.seed}"]
 
     def settings(self) -> dict[str, Any]:
-        """What the training is asked to do, in full: a default that changes makes it another training.
+        """What the training is asked to do, in full and with the card's text: a default that changes makes it another
+        training.
 
         As JSON can hold it, of paths the names alone: where a folder lies is a machine's business.
         """
-        settings: dict[str, Any] = json.loads(json.dumps(asdict(self._config()), default=lambda path: path.name))
-        return settings
+        config = self._config()
+        settings = {**asdict(config), "card": read_settings(config.card)}
+        of_json: dict[str, Any] = json.loads(json.dumps(settings, default=lambda path: path.name))
+        return of_json
 
     def test(self) -> dict[str, Any]:
         """What the test was asked to do."""
@@ -115,10 +118,9 @@ class Run:
 
     def training(self) -> str:
         """A name that two runs share if their trainings are the same."""
-        config = self._config()
-        asked = json.dumps([self.settings(), read_settings(config.card)], sort_keys=True)
-        digest = hashlib.sha256(asked.encode()).hexdigest()
-        return f"{config.network.name}_{self._part}_{digest[:10]}"
+        settings = self.settings()
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        return f"{settings['network']['name']}_{self._part}_{digest[:10]}"
 
 
 def slug(name: str) -> str:

@@ -18,6 +18,7 @@ from .tables import (
     groups,
     labels_of,
     pairs_by_seed,
+    revisions_of,
     table_text,
 )
 
@@ -40,7 +41,7 @@ def picture_markdown(records: Sequence[Record]) -> str:
     parts = [
         f"# {first.experiment}",
         f"{len(first.cases)} pictures of the split `{first.test['split']}`. Mean ± standard deviation over seeds; one "
-        "seed has none. AUC: area under the ROC curve, of a class against all others.",
+        f"seed has none. AUC: area under the ROC curve, of a class against all others. {revisions_of(records)}",
     ]
     for group in groups(records):
         parts += [f"## {group.title}", _overall(group)]

@@ -141,6 +141,15 @@ def check_same_test(records: Sequence[Record]) -> None:
         raise BadRecords(f"the records of {records[0].experiment} come from different tests")
 
 
+def revisions_of(records: Sequence[Record]) -> str:
+    """With which sources the records were made, as a sentence."""
+    sessions = [session for record in records for session in (*record.trained, record.measured)]
+    names = sorted({f"{each['revision'][:10]}{' with changes' * each['changed']}" for each in sessions})
+    if len(names) == 1:
+        return f"Computed with the sources of revision {names[0]}."
+    return f"Computed with the sources of several revisions, which may not do the same: {', '.join(names)}."
+
+
 def labels_of(records: Sequence[Record]) -> list[str]:
     """The classes of the test."""
     return list(dict.fromkeys(row["label"] for row in records[0].rows))
@@ -180,7 +189,8 @@ def markdown(records: Sequence[Record]) -> str:
     parts = [
         f"# {first.experiment}",
         f"{len(first.cases)} cases of the split `{first.test['split']}`. Mean ± standard deviation over seeds; "
-        "one seed has none. A class that was missed counts with the diagonal of the volume in HD95.",
+        "one seed has none. A class that was missed counts with the diagonal of the volume in HD95. "
+        + revisions_of(records),
     ]
     for group in of_size:
         parts += [f"## {group.title}", _overall(group)]
