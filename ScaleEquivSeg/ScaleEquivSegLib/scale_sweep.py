@@ -45,10 +45,12 @@ def scale_sweep(
         check_same_grid(channels[0], reference, "the volume", "the reference")
     boxes = [_magnified_region(roi, channels[0].geometry, scale) for scale in scales]
     around = None if roi is None else surroundings(roi, channels[0].geometry, min(scales))
-    unscaled = segment(channels, model, settings, _part(progress, "Unscaled", 0, len(scales) + 1), around).labels
+    voxels = np.array([1.0, *scales]) ** 3  # what takes time; a region is magnified, too
+    ends = np.cumsum(voxels) / voxels.sum()
+    unscaled = segment(channels, model, settings, _part(progress, "Unscaled", 0.0, ends[0]), around).labels
     results = []
-    for number, (scale, box) in enumerate(zip(scales, boxes, strict=True), 1):
-        part = _part(progress, f"Scale {scale:g}", number, len(scales) + 1)
+    for scale, box, begin, end in zip(scales, boxes, ends, ends[1:], strict=False):
+        part = _part(progress, f"Scale {scale:g}", begin, end)
         larger = []
         for channel in channels:
             part("Magnifying", 0.0)
@@ -87,5 +89,5 @@ def _inside(box: Box, labels: Volume) -> Volume:
     return Volume(kept, labels.geometry)
 
 
-def _part(progress: Progress, phase: str, number: int, count: int) -> Progress:
-    return lambda _, fraction: progress(phase, (number + fraction) / count)
+def _part(progress: Progress, phase: str, begin: float, end: float) -> Progress:
+    return lambda _, fraction: progress(phase, float(begin + fraction * (end - begin)))
