@@ -13,6 +13,7 @@ from comparing_user import CLASSES, Comparer, any_class, array_of, comparer, edi
 from panel_user import QUICK, FullScene, node_ids
 from ScaleEquivSegLib.comparison import compare
 from ScaleEquivSegLib.mrml.volumes import volume_from_node
+from ScaleEquivSegLib.panel.comparing import INPUTS
 from ScaleEquivSegLib.volume import Volume
 
 user = pytest.fixture(comparer)
@@ -46,6 +47,21 @@ def test_what_cannot_be_compared_is_said(user: Comparer) -> None:
     slicer.mrmlScene.RemoveNode(two)
     user.host.process_events()
     assert user.said.startswith("Choose two segmentations")
+
+
+def test_what_was_made_of_other_voxels_or_another_volume_is_told(user: Comparer) -> None:
+    one, two = user.pair()
+    truth = user.segmentation("truth", slice(1, 5), slice(3, 6))
+    truth.SetReferenceImageGeometryParameterFromVolumeNode(user.scan("former"))
+    user.choose_pair(one, two, truth)
+    assert user.compare() == "Done. The reference truth was made from former, not from scan."
+    user.choose_pair(one, two)
+    one.SetAttribute(INPUTS, "a b")
+    assert user.compare() == "Done."  # nobody knows what two was made of
+    two.SetAttribute(INPUTS, "a")
+    assert user.compare() == "Done."
+    two.SetAttribute(INPUTS, "b")
+    assert user.compare() == "Done. one and two were made of different voxels of scan, such as two frames."
 
 
 def test_a_segmentation_without_a_volume_is_laid_on_the_grid_of_the_other(user: Comparer) -> None:
@@ -297,6 +313,8 @@ def test_the_worker_itself_compares_while_slicer_stays_usable(user: Comparer) ->
     user.ui.compareButton.click()
     assert user.ui.compareButton.text == "Cancel"
     assert not user.ui.segmentButton.enabled
+    for other in (user.ui.segmentButton, user.ui.probeButton):
+        assert other.toolTip == "Something runs already; wait for its end, or cancel it."
     user.wait()
     assert user.said == "Done."
     assert user.ui.compareButton.text == "Compare"
@@ -319,6 +337,16 @@ def test_a_comparison_that_is_cancelled_or_loses_a_node_leaves_nothing(user: Com
     user.host.process_events()
     assert user.said.startswith("two was deleted during the run; the result was discarded.")
     assert user.ui.compareButton.text == "Compare"
+    assert not user.tables()
+
+
+def test_a_comparison_whose_volume_is_moved_meanwhile_changes_nothing(user: Comparer) -> None:
+    user.pair()
+    user.ui.compareButton.click()
+    user.volume.SetOrigin(0, 0, 0)
+    user.wait()
+    assert user.said == "scan was moved while it was compared on; compare again."
+    assert len(user.results) == 2
     assert not user.tables()
 
 
@@ -374,6 +402,12 @@ def test_next_takes_every_slice_view_to_the_regions_largest_first(user: Comparer
     assert user.ui.disagreementLabel.text == "Region 2 of 2: 0.03 ml"
     assert not user.ui.nextRegionButton.enabled
     user.ui.previousRegionButton.click()
+    assert user.ui.disagreementLabel.text == "Region 1 of 2: 0.06 ml"
+    assert centre_of_views()[0] == pytest.approx(world)
+    slicer.mrmlScene.RemoveNode(user.volume)
+    user.choose(user.scan("next"))  # where what is compared is laid now
+    user.ui.nextRegionButton.click()
+    user.host.raise_exceptions()
     assert user.ui.disagreementLabel.text == "Region 1 of 2: 0.06 ml"
     assert centre_of_views()[0] == pytest.approx(world)
 

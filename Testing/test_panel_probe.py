@@ -221,7 +221,14 @@ def test_a_region_is_probed_alone_and_has_a_table_of_its_own(user: Prober) -> No
     assert "no size" in user.said
 
 
-def test_what_was_probed_with_a_region_or_a_reference_that_was_edited_since_is_out_of_date(user: Prober) -> None:
+def test_a_reference_that_was_made_from_another_volume_is_told(user: Prober) -> None:
+    user.quicken()
+    user.reference(user.load(QUICK, "former"), {1: "Head", 2: "Body"})
+    user.choose(user.load(QUICK))
+    assert user.probe() == "Done. The reference truth was made from former, not from scan."
+
+
+def test_what_was_probed_with_what_was_edited_since_is_out_of_date(user: Prober) -> None:
     user.quicken()
     volume = user.load(QUICK)
     user.choose(volume)
@@ -233,6 +240,8 @@ def test_what_was_probed_with_a_region_or_a_reference_that_was_edited_since_is_o
         lambda: region.SetCenter(1, 2, 3),
         lambda: region.SetSize(10, 20, 31),
         lambda: truth.GetSegmentation().GetSegment("Segment_1").SetName("head"),
+        lambda: slicer.util.updateVolumeFromArray(volume, slicer.util.arrayFromVolume(volume) + 1),
+        lambda: volume.SetSpacing(1, 2, 3),
     )
     for change in changes:
         user.probe()
@@ -308,6 +317,15 @@ def test_plot_and_side_by_side_lead_back_to_the_layout_of_the_user(user: Prober)
     assert user.layout == RED_ALONE
 
 
+def test_a_name_that_no_file_can_have_is_not_suggested_for_one(user: Prober) -> None:
+    user.quicken()
+    user.choose(user.load(QUICK, 'T1/axial "new"'))
+    user.probe()
+    user.host.answer = ""
+    user.ui.exportTableButton.click()
+    assert user.host.dialogs[-1].text == "T1-axial -new- Dice by scale.csv"
+
+
 def test_the_table_is_exported_whole_and_replaces_nothing_unasked(user: Prober, tmp_path: Path) -> None:
     user.quicken()
     user.choose(user.load(QUICK))
@@ -317,14 +335,16 @@ def test_the_table_is_exported_whole_and_replaces_nothing_unasked(user: Prober, 
     user.ui.exportTableButton.click()
     heading, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     assert {title: [float(row[n]) for row in rows] for n, title in enumerate(heading)} == user.table()
-    path.write_text("kept")
-    user.host.answer = lambda dialog: str(path) if dialog.kind == "file" else False
-    user.ui.exportTableButton.click()
-    assert user.host.dialogs[-1].text == f"Replace {path}?"
-    assert path.read_text() == "kept"
-    user.host.answer = lambda dialog: str(path) if dialog.kind == "file" else True
-    user.ui.exportTableButton.click()
-    assert path.read_text() != "kept"
+    # With the whole name Qt asks, and without the ending, which it does not know, we do.
+    for chosen, question in ((path, "größe.csv already exists"), (path.with_suffix(""), f"Replace {path}?")):
+        for agreed in (False, True):
+            path.write_text("kept")
+            user.host.dialogs.clear()
+            user.host.answer = lambda dialog, to=str(chosen), yes=agreed: to if dialog.kind == "file" else yes
+            user.ui.exportTableButton.click()
+            _file, asked = user.host.dialogs
+            assert asked.text.startswith(question)
+            assert (path.read_text() == "kept") != agreed
     user.host.answer = ""
     user.ui.exportTableButton.click()  # no file was chosen
     assert [each.name for each in tmp_path.iterdir()] == [path.name]

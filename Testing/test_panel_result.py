@@ -131,6 +131,35 @@ def test_a_run_whose_output_is_deleted_meanwhile_ends_with_the_reason(quick: Use
     assert quick.status == "Done."
 
 
+@pytest.mark.parametrize("moved", ["hardened", "centred", "put under a transform"])
+def test_a_result_lies_on_the_volume_wherever_that_was_moved_meanwhile(quick: User, moved: str) -> None:
+    (volume,) = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    wanted = quick_labels(slicer.util.arrayFromVolume(volume))
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    turn = [[0.0, -1.0, 0.0, 12.0], [1.0, 0.0, 0.0, -7.0], [0.0, 0.0, 1.0, 30.0], [0.0, 0.0, 0.0, 1.0]]
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.array(turn)))
+    quick.start()
+    if moved == "centred":
+        volume.SetOrigin(1, 2, 3)
+    else:
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+    if moved == "hardened":
+        volume.HardenTransform()
+    quick.wait()
+    assert quick.status == "Done. scan was changed during the run; the result is of what it was before."
+    for node in quick.results:
+        assert np.array_equal(labels_of(node, volume), wanted)
+
+
+def test_a_result_of_a_volume_that_was_cut_meanwhile_is_discarded(quick: User) -> None:
+    (volume,) = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    quick.start()
+    slicer.util.updateVolumeFromArray(volume, slicer.util.arrayFromVolume(volume)[1:])
+    quick.wait()
+    assert quick.status.startswith("scan has other voxels than when the run began; the result was discarded.")
+    assert quick.results == []
+
+
 def test_a_result_that_cannot_be_read_leaves_what_it_would_replace_as_it_was(
     quick: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

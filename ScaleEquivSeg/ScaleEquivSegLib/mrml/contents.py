@@ -1,4 +1,4 @@
-"""What a segmentation or a region holds: whether it was edited, and the volumes of segments."""
+"""What a volume, a segmentation or a region holds: whether it was edited, and the volumes of segments."""
 
 from __future__ import annotations
 
@@ -7,28 +7,51 @@ from typing import TypeAlias
 
 import numpy as np
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from ..errors import UnsuitableVolume
 
-Drawn: TypeAlias = "slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLMarkupsROINode"
-"""What a user draws and may draw otherwise later."""
+Source: TypeAlias = "slicer.vtkMRMLScalarVolumeNode | slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLMarkupsROINode"
+"""What something was made of, and a user may change later."""
 
 Contents: TypeAlias = tuple[tuple[object, ...], ...]
 """Only to be compared with one of the same node, in the same session."""
 
 
-def contents_of(node: Drawn) -> Contents:
+def contents_of(node: Source) -> Contents:
     """Differs from what it was before if voxels, names, order or place were changed since, not for what only concerns
     how they are shown. Cheap, as no voxel is looked at."""
+    return (*place_of(node), *_held_by(node))
+
+
+def place_of(node: Source) -> Contents:
+    """The transform that a node is under and, of a volume, its grid."""
     parent = node.GetParentTransformNode()
     place = (node.GetTransformNodeID(), parent.GetTransformToWorldMTime() if parent is not None else 0)
-    return (place, *(_segments(node) if node.IsA("vtkMRMLSegmentationNode") else _box(node)))
+    return (place, *(_grid(node) if node.IsA("vtkMRMLVolumeNode") else ()))
 
 
-def edited_since(before: Mapping[Drawn, Contents]) -> list[Drawn]:
+def edited_since(before: Mapping[Source, Contents]) -> list[Source]:
     """The nodes that do not hold any more what they held."""
     return [node for node, contents in before.items() if contents_of(node) != contents]
+
+
+def _held_by(node: Source) -> Contents:
+    if node.IsA("vtkMRMLVolumeNode"):
+        return _voxels(node)
+    return _segments(node) if node.IsA("vtkMRMLSegmentationNode") else _box(node)
+
+
+def _grid(node: slicer.vtkMRMLScalarVolumeNode) -> Contents:
+    matrix, image = vtk.vtkMatrix4x4(), node.GetImageData()
+    node.GetIJKToRASMatrix(matrix)
+    return tuple(slicer.util.arrayFromVTKMatrix(matrix).ravel()), () if image is None else image.GetDimensions()
+
+
+def _voxels(node: slicer.vtkMRMLScalarVolumeNode) -> Contents:
+    image = node.GetImageData()
+    return ((image, 0 if image is None else image.GetMTime()),)
 
 
 def _segments(node: slicer.vtkMRMLSegmentationNode) -> Contents:

@@ -15,7 +15,7 @@ _REGIONS = f"{ATTRIBUTES}Regions"
 
 @dataclass(frozen=True)
 class RegionsFound:
-    """How many there are in all, and millilitres and centres of the largest; centres in the volume's own RAS."""
+    """How many there are in all, and millilitres and centres of the largest; centres in the node's own RAS."""
 
     count: int
     ml: Sequence[float]
@@ -32,8 +32,8 @@ def kept_regions(node: slicer.vtkMRMLSegmentationNode) -> RegionsFound:
     return RegionsFound(*json.loads(node.GetAttribute(_REGIONS) or "[0, [], []]"))
 
 
-def show_region(found: RegionsFound, number: int, volume: slicer.vtkMRMLScalarVolumeNode) -> None:
-    """Take all slice views to a region, wherever transforms put the volume."""
+def show_region(node: slicer.vtkMRMLSegmentationNode, number: int) -> None:
+    """Take all slice views to a region kept with a node, wherever transforms put the node."""
     world = [0.0, 0.0, 0.0]
-    volume.TransformPointToWorld(found.centres[number], world)
-    slicer.vtkMRMLSliceNode.JumpAllSlices(volume.GetScene(), *world, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+    node.TransformPointToWorld(kept_regions(node).centres[number], world)
+    slicer.vtkMRMLSliceNode.JumpAllSlices(node.GetScene(), *world, slicer.vtkMRMLSliceNode.CenteredJumpSlice)

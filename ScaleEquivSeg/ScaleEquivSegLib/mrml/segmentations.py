@@ -80,6 +80,20 @@ def reference_volume(node: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLScal
     return node.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
 
 
+def reference_notes(
+    reference: slicer.vtkMRMLSegmentationNode | None, volume: slicer.vtkMRMLScalarVolumeNode
+) -> list[str]:
+    """What is worth knowing of a reference that was drawn on another volume."""
+    drawn_on = None if reference is None else reference_volume(reference)
+    if reference is None or drawn_on is None or drawn_on is volume:
+        return []
+    return [
+        _("The reference {name} was made from {other}, not from {volume}.").format(
+            name=reference.GetName(), other=drawn_on.GetName(), volume=volume.GetName()
+        )
+    ]
+
+
 def show_closed_surfaces(nodes: Sequence[slicer.vtkMRMLSegmentationNode], visible: bool) -> None:
     """Show segmentations in the 3D views, or no longer."""
     for node in nodes:

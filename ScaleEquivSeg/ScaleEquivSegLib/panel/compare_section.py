@@ -12,7 +12,6 @@ from ..errors import SegmentationError
 from ..mrml.layouts import SIDE_BY_SIDE_LAYOUT, add_layouts, is_shown, leave_layout, no_views
 from ..mrml.products import is_out_of_date
 from ..mrml.regions import kept_regions, show_region
-from ..mrml.segmentations import reference_volume
 from ..mrml.side_by_side import Side, are_side_by_side, end_side_by_side, show_side_by_side
 from .comparing import Compared, Comparing
 from .desk import Desk
@@ -132,7 +131,7 @@ class CompareSection:
     def _go(self, step: int) -> None:
         node = self._agreement()
         self._region = (node.GetID(), self._region[1] + step)
-        show_region(kept_regions(node), self._region[1], reference_volume(node))
+        show_region(node, self._region[1])
         self._show_region_line()
 
     # Side by side

@@ -17,15 +17,17 @@ from ..bundles import Label
 from ..comparison import AGREEMENT_LABELS, ERROR_LABELS, Agreement
 from ..errors import UnsuitableVolume
 from ..labelmap import Labelmap, class_key
-from ..mrml.contents import Contents, contents_of, edited_since
+from ..mrml.contents import Contents, Source, contents_of, edited_since, place_of
 from ..mrml.labels import labels_on_grid
 from ..mrml.products import earlier_product, mark_products_out_of_date, product, products_of, sign_product
 from ..mrml.regions import RegionsFound, keep_regions
-from ..mrml.segmentations import import_segmentation, move_into, reference_volume
+from ..mrml.segmentations import ATTRIBUTES, import_segmentation, move_into, reference_notes, reference_volume
 from ..mrml.tables import fill_table
 from ..volume import Volume, read_volume, write_volume
 from .job import Reply, Request
 
+INPUTS = f"{ATTRIBUTES}input_voxels_sha256"
+"""The attribute of a result that tells the voxels that it was made of from all others, a word for each channel."""
 AGREEMENT, ERRORS, FIGURES = "agreement", "errors", "figures"
 """What is made of the segmentations, as `mrml.products` knows it."""
 
@@ -102,12 +104,14 @@ class Comparing:
         self._compared = compared
         self._names: Mapping[int, str] = {}
         self._notes: list[str] = []
-        self._contents: dict[slicer.vtkMRMLSegmentationNode, Contents] = {}
+        self._contents: dict[Source, Contents] = {}
+        self._place: Contents = ()
 
     def requests(self, folder: Path) -> Sequence[Request]:
         """Write the labels that can be compared and ask for each comparison."""
         segmentations = self._compared.segmentations
         self._contents = {node: contents_of(node) for node in segmentations}
+        self._place = place_of(self._compared.volume)
         found = [labels_on_grid(node, self._compared.volume) for node in segmentations]
         for node, labels in zip(segmentations, found, strict=True):
             if labels.overlapping:
@@ -146,6 +150,12 @@ class Comparing:
 
     def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
         """Import all maps before one of them replaces an earlier one."""
+        if place_of(self._compared.volume) != self._place:
+            raise UnsuitableVolume(
+                _("{name} was moved while it was compared on; compare again.").format(
+                    name=self._compared.volume.GetName()
+                )
+            )
         comparisons = self._comparisons()
         maps = [
             self._imported_map(comparison, read_volume(Path(reply["output"])))
@@ -165,7 +175,20 @@ class Comparing:
         fill_table(table, _titles(), rows)
         for node in edited_since(self._contents):  # while it was compared
             mark_products_out_of_date(node)
-        return self._notes
+        return [*self._notes, *self._origin_notes()]
+
+    def _origin_notes(self) -> list[str]:
+        """What is worth knowing of where the segmentations come from."""
+        a, b = self._compared.pair
+        notes = reference_notes(self._compared.reference, self._compared.volume)
+        inputs = [node.GetAttribute(INPUTS) or "" for node in (a, b)]
+        if all(inputs) and len({words.split()[0] for words in inputs}) > 1:
+            notes.append(
+                _("{a} and {b} were made of different voxels of {volume}, such as two frames.").format(
+                    a=a.GetName(), b=b.GetName(), volume=self._compared.volume.GetName()
+                )
+            )
+        return notes
 
     def _other_errors(self) -> list[slicer.vtkMRMLSegmentationNode]:
         """Maps of errors of the two against another reference than the one that is chosen, if one is."""

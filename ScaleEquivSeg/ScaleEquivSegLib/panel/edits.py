@@ -1,20 +1,21 @@
-"""Noticing that a segmentation or a region is edited, wherever in Slicer, and marking what was measured of it as out of
-date."""
+"""Noticing that a volume, a segmentation or a region is edited, wherever in Slicer, and marking what was measured of it
+as out of date."""
 
 from __future__ import annotations
 
 import slicer
 import vtk
 
-from ..mrml.contents import Contents, Drawn, contents_of, edited_since
+from ..mrml.contents import Contents, Source, contents_of, edited_since
 from ..mrml.products import mark_out_of_date, mark_products_out_of_date
 from .desk import Desk
 from .segmenting import VOLUMES_ML
 from .watching import Watch
 
-WATCHED = ("vtkMRMLSegmentationNode", "vtkMRMLMarkupsROINode")
+WATCHED = ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode", "vtkMRMLMarkupsROINode")
 EVENTS = (
     vtk.vtkCommand.ModifiedEvent,
+    slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,
     slicer.vtkMRMLTransformableNode.TransformModifiedEvent,
     slicer.vtkSegmentation.SourceRepresentationModified,
     slicer.vtkSegmentation.SegmentAdded,
@@ -32,11 +33,11 @@ class Edits:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._watch = Watch(self._on_event, EVENTS)
-        self._contents: dict[Drawn, Contents] = {}
+        self._contents: dict[Source, Contents] = {}
 
     def refresh(self) -> None:
         """Watch all there are."""
-        nodes: list[Drawn] = []
+        nodes: list[Source] = []
         if self._desk.parameters is not None:
             nodes = [node for kind in WATCHED for node in slicer.util.getNodesByClass(kind)]
         self._contents = {node: self._contents.get(node) or contents_of(node) for node in nodes}

@@ -14,10 +14,11 @@ from slicer.i18n import tr as _
 from ..bundles import Bundle
 from ..errors import UnsuitableVolume
 from ..labelmap import class_key, segment_header
-from ..mrml.contents import Contents, Drawn, contents_of, edited_since
+from ..mrml.contents import Contents, Source, contents_of, edited_since
 from ..mrml.labels import FoundLabels, labels_on_grid
 from ..mrml.plots import Curve, fill_chart
 from ..mrml.products import mark_products_out_of_date, product
+from ..mrml.segmentations import reference_notes
 from ..mrml.tables import fill_table
 from ..volume import Volume, write_volume
 from .job import Reply, Request
@@ -38,14 +39,9 @@ class Probed:
     region: slicer.vtkMRMLMarkupsROINode | None
 
     @property
-    def nodes(self) -> list[slicer.vtkMRMLNode]:
+    def nodes(self) -> list[Source]:
         """All that there are."""
-        return [*self.volumes, *self.drawn]
-
-    @property
-    def drawn(self) -> list[Drawn]:
-        """What the user may draw otherwise later."""
-        return [node for node in (self.reference, self.region) if node is not None]
+        return [*self.volumes, *(node for node in (self.reference, self.region) if node is not None)]
 
     @property
     def name(self) -> str:
@@ -76,13 +72,13 @@ class Probing:
         self._scales = scales
         self._settings = settings
         self._show = show
-        self._contents: dict[Drawn, Contents] = {}
+        self._contents: dict[Source, Contents] = {}
 
     def requests(self, folder: Path) -> Sequence[Request]:
         """Write the volumes once, the reference as each bundle counts its classes, and ask for a sweep by each."""
         inputs = written_volumes(self._probed.volumes, folder)
         reference, region = self._probed.reference, region_values(self._probed.volumes[0], self._probed.region)
-        self._contents = {node: contents_of(node) for node in self._probed.drawn}
+        self._contents = {node: contents_of(node) for node in self._probed.nodes}
         found = None if reference is None else self._labels_of(reference)
         requests = []
         for bundle in self._bundles:
@@ -134,7 +130,7 @@ class Probing:
         for node in edited_since(self._contents):  # while the scales were probed
             mark_products_out_of_date(node)
         self._show(chart)
-        return []
+        return reference_notes(self._probed.reference, self._probed.volumes[0])
 
 
 @dataclass(frozen=True)

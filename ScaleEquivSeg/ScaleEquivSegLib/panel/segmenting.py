@@ -12,6 +12,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..bundles import Bundle
+from ..errors import UnsuitableVolume
+from ..mrml.contents import Contents, Source, contents_of, edited_since
 from ..mrml.placing import region_seen_from
 from ..mrml.segmentations import ATTRIBUTES, import_segmentation, move_into
 from ..mrml.volumes import check_scan, volume_from_node
@@ -58,10 +60,12 @@ class Segmenting:
         self._targets = targets
         self._settings = settings
         self._deliver = deliver
+        self._contents: dict[Source, Contents] = {}
 
     def requests(self, folder: Path) -> Sequence[Request]:
         """Write the channels once and ask for a segmentation by each network."""
         inputs = written_volumes(self._volumes, folder)
+        self._contents = {node: contents_of(node) for node in self._volumes}
         region = region_values(self._volumes[0], self._region)
         return [
             Request(
@@ -79,12 +83,16 @@ class Segmenting:
         ]
 
     def finish(self, replies: Sequence[Reply]) -> Sequence[str]:
-        """Import all results before one of them replaces anything."""
-        labels = [read_volume(Path(reply["output"])) for reply in replies]
+        """Import all results before one of them replaces anything; voxel for voxel on the volume where it is now."""
+        labels = [_on_grid_of(self._volumes[0], read_volume(Path(reply["output"]))) for reply in replies]
         parts = zip(self._targets, replies, labels, strict=True)
         found = [_imported(target.bundle, reply, label, self._volumes[0]) for target, reply, label in parts]
         self._deliver([_placed(target, node) for target, node in zip(self._targets, found, strict=True)])
-        return [text for reply in replies for text in reply["warnings"]]
+        changed = [
+            _("{name} was changed during the run; the result is of what it was before.").format(name=node.GetName())
+            for node in edited_since(self._contents)
+        ]
+        return [*changed, *(text for reply in replies for text in reply["warnings"])]
 
 
 def written_volumes(nodes: Sequence[slicer.vtkMRMLScalarVolumeNode], folder: Path) -> list[str]:
@@ -102,6 +110,18 @@ def region_values(
 ) -> dict[str, Any] | None:
     """A region of interest as the worker takes it, in the volume's coordinates; None for the whole volume."""
     return None if region is None else region_seen_from(volume, region).as_values()
+
+
+def _on_grid_of(volume: slicer.vtkMRMLScalarVolumeNode, labels: Volume) -> Volume:
+    """Labels of a volume's voxels: it may have been moved since, but not cut."""
+    grid = volume_from_node(volume).geometry
+    if grid.shape != labels.geometry.shape:
+        raise UnsuitableVolume(
+            _("{name} has other voxels than when the run began; the result was discarded.").format(
+                name=volume.GetName()
+            )
+        )
+    return Volume(labels.array, grid)
 
 
 def _imported(bundle: Bundle, reply: Reply, labels: Volume, volume: slicer.vtkMRMLScalarVolumeNode) -> Any:
