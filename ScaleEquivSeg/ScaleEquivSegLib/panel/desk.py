@@ -69,6 +69,11 @@ class Desk:
         """Whether a job runs; there is never more than one."""
         return self._job is not None
 
+    @property
+    def busy(self) -> str:
+        """Why no other job can be started, empty if one can."""
+        return _("Something runs already; wait for its end, or cancel it.") if self.running else ""
+
     def run(self, work: Work, label: Any = None) -> None:
         """Start a job; a label shows what the status line does."""
         assert self._job is None

@@ -45,7 +45,9 @@ class SegmentSection:
         """Enable what can be done and say why the rest cannot."""
         obstacle, running = self._obstacle(), self._desk.running
         self._ui.segmentButton.enabled = not running and not obstacle
-        self._ui.segmentButton.toolTip = obstacle or _("Segment the volume with the chosen networks.")
+        self._ui.segmentButton.toolTip = (
+            self._desk.busy or obstacle or _("Segment the volume with the chosen networks.")
+        )
         self._ui.cancelButton.enabled = running
         if self._desk.parameters is None:
             return

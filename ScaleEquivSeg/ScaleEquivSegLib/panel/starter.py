@@ -32,7 +32,9 @@ class Starter:
         cancels = self._desk.running and mine
         self._button.text = _("Cancel") if cancels else self._title
         self._button.enabled = cancels or not (self._desk.running or obstacle)
-        self._button.toolTip = _("Stop. Nothing is kept of it.") if cancels else obstacle or self._tip
+        self._button.toolTip = (
+            _("Stop. Nothing is kept of it.") if cancels else self._desk.busy or obstacle or self._tip
+        )
         if not cancels:
             self._label.text = " ".join(text for text in (self._desk.outcome if mine else "", obstacle) if text)
         self._label.setVisible(cancels or bool(self._label.text))
