@@ -13,6 +13,7 @@ import slicer
 from panel_user import QUICK, User
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.panel.card_text import card_as_html
+from small_pictures import untrained_bundle
 from test_bundles import change_card
 
 
@@ -48,6 +49,18 @@ def test_the_card_of_what_runs_is_shown_in_full(user: User) -> None:
     assert "phantom-se_unet" not in user.ui.detailsText.toPlainText()
     assert "Limits" in user.ui.baselineModelSelector.toolTip
     assert "Limits" in user.ui.baselineModelSelector.itemData(0, qt.Qt.ToolTipRole)
+
+
+def test_a_model_that_tells_pictures_apart_is_shown_with_the_reason_why_it_is_not_offered(
+    user: User, tmp_path: Path
+) -> None:
+    before = user.entries(user.ui.taskSelector)
+    untrained_bundle(tmp_path)
+    add_models(user, tmp_path)
+    assert user.entries(user.ui.taskSelector) == before
+    assert "It tells pictures apart, and finds nothing in volumes" in user.ui.refusedText.toPlainText()
+    user.ui.removeModelsButton.click()
+    assert user.ui.refusedText.isHidden()
 
 
 def test_what_a_card_says_is_never_taken_for_html(tmp_path: Path) -> None:

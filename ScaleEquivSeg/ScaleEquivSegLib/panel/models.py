@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import slicer
+from slicer.i18n import tr as _
 
 from ..bundles import Bundle, RefusedBundle, bundled_models, find_bundles
 
@@ -30,6 +31,10 @@ class Models:
         """Look into all folders again."""
         found, self.refused = find_bundles([bundled_models(), *added_folders()])
         self.bundles = [bundle for bundle in found if bundle.kind == "segmentation"]
+        # Those that come with the extension the user has not chosen to be here.
+        others = [bundle.folder for bundle in found if bundle not in self.bundles]
+        reason = _("It tells pictures apart, and finds nothing in volumes; it is for the command line.")
+        self.refused += [RefusedBundle(folder, reason) for folder in others if folder.parent != bundled_models()]
 
     def add_folder(self, folder: Path) -> None:
         """Look into this one, too, from now on."""
