@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import slicer.util
@@ -63,7 +64,7 @@ class DialogRecorder:
         ):
             setattr(widgets.QMessageBox, name, staticmethod(self._static_box(kind)))
         for name in ("getExistingDirectory", "getOpenFileName", "getSaveFileName"):
-            setattr(widgets.QFileDialog, name, staticmethod(self._path_dialog()))
+            setattr(widgets.QFileDialog, name, staticmethod(self._path_dialog(saves=name == "getSaveFileName")))
         for name in ("getText", "getItem", "getInt", "getDouble"):
             setattr(widgets.QInputDialog, name, staticmethod(self._input_dialog))
         util: Any = slicer.util
@@ -78,10 +79,14 @@ class DialogRecorder:
 
         return run
 
-    def _path_dialog(self) -> Callable[..., str]:
-        def run(parent: Any = None, title: str = "", *_: Any, **__: Any) -> str:
-            answer = self.show(Dialog("file", "", title))
-            return answer if isinstance(answer, str) else ""
+    def _path_dialog(self, saves: bool) -> Callable[..., str]:
+        def run(parent: Any = None, title: str = "", suggested: str = "", *_: Any, **__: Any) -> str:
+            answer = self.show(Dialog("file", suggested, title))
+            path = answer if isinstance(answer, str) else ""
+            if saves and path and Path(path).exists():  # Qt asks
+                text = f"{Path(path).name} already exists.\nDo you want to replace it?"
+                return path if self.show(Dialog("question", text, title)) else ""
+            return path
 
         return run
 

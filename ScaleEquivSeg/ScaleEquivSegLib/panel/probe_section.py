@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from .packages import Packages
 from .probing import CHART, TABLE, Probed, Probing
 from .segment_section import SegmentSection
 from .starter import Starter
+
+NOT_IN_FILE_NAMES = re.compile(r'[\\/:*?"<>|]+')
+"""On one system or another."""
 
 
 class ProbeSection:
@@ -88,11 +92,17 @@ class ProbeSection:
     def _on_export(self, _checked: bool = False) -> None:
         table = self._made(TABLE)
         title = _("Export table")
-        chosen = qt.QFileDialog.getSaveFileName(None, title, f"{table.GetName()}.csv", _("CSV files (*.csv)"))
+        suggested = f"{NOT_IN_FILE_NAMES.sub('-', table.GetName())}.csv"
+        chosen = qt.QFileDialog.getSaveFileName(None, title, suggested, _("CSV files (*.csv)"))
         if not chosen:
             return
         path = Path(chosen) if chosen.lower().endswith(".csv") else Path(f"{chosen}.csv")
-        if path.exists() and not slicer.util.confirmYesNoDisplay(_("Replace {path}?").format(path=path)):
+        is_asked = path == Path(chosen)  # by the dialog itself, of the name that it knows
+        if (
+            path.exists()
+            and not is_asked
+            and not slicer.util.confirmYesNoDisplay(_("Replace {path}?").format(path=path))
+        ):
             return
         try:
             write_table(table, path)
