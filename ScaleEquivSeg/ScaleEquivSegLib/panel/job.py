@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 
 from ..errors import SegmentationError, UnwritableOutput
 from ..mrml.all_or_nothing import all_or_nothing
-from .phases import PREPARATORY, phase_title
+from .phases import HOW_FAR, phase_title
 
 Reply = Mapping[str, Any]
 
@@ -104,7 +104,7 @@ class Job:
 
     def _take(self, reply: Reply) -> None:
         if reply["type"] == "progress":
-            fraction = 0.0 if reply["phase"] in PREPARATORY else reply["fraction"]
+            fraction = float(HOW_FAR.get(reply["phase"], reply["fraction"]))
             title = f"{self._requests[len(self._replies)].title}: {phase_title(reply['phase'])}"
             self._on_progress(
                 title + time_left(reply["remaining_s"]), (len(self._replies) + fraction) / len(self._requests)

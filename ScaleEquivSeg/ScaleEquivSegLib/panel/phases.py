@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
-PREPARATORY = ("Starting", "Reading", "Loading the network", "Preparing", "Writing")
-"""Phases whose fraction says nothing of how far the request as a whole is."""
+HOW_FAR = {"Starting": 0.0, "Reading": 0.0, "Loading the network": 0.0, "Preparing": 0.0, "Writing": 1.0}
+"""Of phases whose own fraction does not say it: how far the request as a whole is then."""
 _SCALE = "Scale "
 
 
@@ -21,6 +21,7 @@ def phase_title(phase: str) -> str:
         "Segmenting": _("Segmenting"),
         "Unscaled": _("Unscaled"),
         "Comparing": _("Comparing"),
+        "Keeping the largest pieces": _("Keeping the largest pieces"),
         "Writing": _("Writing"),
     }
     return titles.get(phase, phase)
