@@ -84,6 +84,14 @@ SPOILT_CARDS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "labels out of order": (lambda card: card["labels"].reverse(), "1, 2, 3"),
     "labels of one name": (lambda card: card["labels"][1].update(name="Head"), "2 labels have the name 'Head'"),
     "an opposite that is no label": (lambda card: card["labels"][0].update(opposite="Foot"), "'Head' has the opposite"),
+    "one piece of no label": (
+        lambda card: card.update(postprocessing=[{"step": "largest_piece", "labels": ["Head", "Foot"]}]),
+        "names the label 'Foot'",
+    ),
+    "an unknown step": (
+        lambda card: card.update(postprocessing=[{"step": "smooth", "labels": ["Head"]}]),
+        "must not be 'smooth'",
+    ),
     "an opposite that does not know it": (lambda card: card["labels"][0].update(opposite="Body"), "'Head' has the"),
     "inputs of one name": (
         lambda card: (card["inputs"].append(card["inputs"][0]), arguments(card).update(in_channels=2)),

@@ -60,6 +60,7 @@ ROOMS = (
             "scaling",
             "cases",
             "inputs",
+            "pieces",
             "provenance",
         ),
         READING,

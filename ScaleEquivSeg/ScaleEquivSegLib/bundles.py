@@ -100,6 +100,8 @@ class Bundle:
     labels: tuple[Label, ...] = ()
     orientation: str = ""
     spacing: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    in_one_piece: tuple[int, ...] = ()
+    """The labels of which the largest piece alone is kept."""
     classes: tuple[PictureClass, ...] = ()
     size: int = 0
 
@@ -298,7 +300,23 @@ def _for_segmentation(bundle: Bundle) -> Bundle:
     if (arguments["in_channels"], arguments["classes"]) != (len(bundle.inputs), len(labels) + 1):
         raise ValueError("the network must have a channel for each input and a class for each label and the background")
     x, y, z = map(float, card["spacing"])
-    return replace(bundle, labels=labels, orientation=orientation, spacing=(x, y, z))
+    return replace(
+        bundle,
+        labels=labels,
+        orientation=orientation,
+        spacing=(x, y, z),
+        in_one_piece=_in_one_piece(card.get("postprocessing", ()), labels),
+    )
+
+
+def _in_one_piece(steps: Sequence[Mapping[str, Any]], labels: Sequence[Label]) -> tuple[int, ...]:
+    """All steps that there are: the form of cards knows no other."""
+    values = {label.name: label.value for label in labels}
+    names = [name for step in steps for name in step["labels"]]
+    for name in names:
+        if name not in values:
+            raise ValueError(f"'postprocessing' names the label {name!a}, which is none of its labels")
+    return tuple(values[name] for name in dict.fromkeys(names))
 
 
 def _for_classification(bundle: Bundle) -> Bundle:

@@ -23,6 +23,7 @@ from .labelmap import segment_header
 from .layers.resample import apply_along_axes
 from .networks import SegmentationNetwork
 from .networks.sweep import Part, Planes
+from .pieces import keep_largest
 from .provenance import voxels_sha256, write_with_provenance
 from .roi import Box
 from .volume import (
@@ -130,8 +131,9 @@ def segment(
 ) -> Segmentation:
     """Segment a volume of one or several channels; the labels lie on the grid of the first.
 
-    With a region of interest there are labels in it alone, the same as without. It has to lie in the world as the
-    volume does. What a network needs to see around it is computed, and not more, unless the network sees all at once.
+    With a region of interest there are labels in it alone, the same as without, but that the largest piece of a
+    structure is then the largest in the region. It has to lie in the world as the volume does. What a network needs to
+    see around it is computed, and not more, unless the network sees all at once.
     """
     started = time.monotonic()
     device = pick_device(settings.device)
@@ -149,6 +151,7 @@ def segment(
     else:
         found, device = _label_upright(upright, model, device, settings, wanted.part, progress, notes.append)
         labels = order.undo(wanted.placed(found))
+        keep_largest(labels, model.bundle.in_one_piece, lambda: progress("Keeping the largest pieces", 1.0))
     return Segmentation(
         labels=Volume(labels, geometry),
         bundle=model.bundle,
