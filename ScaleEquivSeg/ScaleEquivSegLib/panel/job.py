@@ -104,8 +104,9 @@ class Job:
 
     def _take(self, reply: Reply) -> None:
         if reply["type"] == "progress":
-            fraction = float(HOW_FAR.get(reply["phase"], reply["fraction"]))
-            title = f"{self._requests[len(self._replies)].title}: {phase_title(reply['phase'])}"
+            phase = reply["phase"]
+            fraction = HOW_FAR[phase] if phase in HOW_FAR else reply["fraction"]
+            title = f"{self._requests[len(self._replies)].title}: {phase_title(phase)}"
             self._on_progress(
                 title + time_left(reply["remaining_s"]), (len(self._replies) + fraction) / len(self._requests)
             )
