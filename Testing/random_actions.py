@@ -296,6 +296,18 @@ def move_a_node(user: RandomUser) -> bool:
     return bool(movable)
 
 
+def move_a_volume_itself(user: RandomUser) -> bool:
+    """As hardening a transform does, and centring a volume."""
+    scans = [node for node in user.data() if node.IsA("vtkMRMLScalarVolumeNode") and has_voxels(node)]
+    for volume in scans[:1]:
+        if user.perhaps() and volume.GetParentTransformNode() is not None:
+            volume.HardenTransform()
+        else:
+            volume.SetOrigin(*(user.random.randrange(-50, 50) for _axis in range(3)))
+        user.keep(volume)
+    return bool(scans)
+
+
 def close_the_scene(user: RandomUser) -> None:
     user.kept.clear()
     slicer.mrmlScene.Clear(0)
@@ -417,6 +429,7 @@ ANYWHERE: Mapping[Action, float] = {
     undo_an_edit: 20,
     redo_an_edit: 10,
     move_a_node: 1,
+    move_a_volume_itself: 1,
     close_the_scene: 0.5,
     save_and_reopen: 0.7,
     arrange_the_views: 1,

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import slicer
+import vtk
 
 import slicerhost
 from panel_user import alive
@@ -20,6 +22,8 @@ from random_actions import act, choose_a_volume, load_a_volume, wait_for_the_end
 from random_user import PRODUCT, WORKERS, RandomUser, contents, has_voxels
 from ScaleEquivSegLib.bundles import CARD
 from ScaleEquivSegLib.mrml.layouts import SIDE_BY_SIDE_LAYOUT
+from ScaleEquivSegLib.mrml.segmentations import reference_volume
+from ScaleEquivSegLib.mrml.volumes import volume_from_node
 from ScaleEquivSegLib.panel import models
 from test_panel_input import add_two_channels
 
@@ -121,8 +125,24 @@ def check_nodes(user: RandomUser) -> None:
         if node.GetID() not in user.kept:
             if node.IsA("vtkMRMLSegmentationNode"):
                 assert was_done, f"{node.GetName()} came from nowhere"
+                check_place(node)
             user.keep(node)
         assert not node.IsA("vtkMRMLSegmentationNode") or node.GetDisplayNode() is not None
+
+
+def check_place(node: Any) -> None:
+    """A new segmentation lies on the grid of its volume, and under the same transform."""
+    volume = reference_volume(node)
+    if volume is None:
+        return
+    assert node.GetTransformNodeID() == volume.GetTransformNodeID()
+    matrix = vtk.vtkMatrix4x4()
+    for segment_id in node.GetSegmentation().GetSegmentIDs():
+        labels = node.GetSegmentation().GetSegment(segment_id).GetRepresentation("Binary labelmap")
+        if labels is not None and labels.GetNumberOfPoints():
+            labels.GetImageToWorldMatrix(matrix)
+            wanted = volume_from_node(volume).geometry.ijk_to_ras
+            assert np.allclose(slicer.util.arrayFromVTKMatrix(matrix), wanted, atol=1e-3)
 
 
 def check_choices(user: RandomUser) -> None:
