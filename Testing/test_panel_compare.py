@@ -128,7 +128,7 @@ def test_the_table_has_the_figures_of_the_engine_for_each_class_and_their_mean(u
     expected = compare(*volumes, CLASSES).classes
     heading, *rows = user.table()
     assert heading[:4] == ["Pair", "Class", "Dice", "HD95 (mm)"]
-    assert [row[:2] for row in rows] == [["A / B", "Head"], ["A / B", "Body"], ["A / B", "mean"]]
+    assert [row[:2] for row in rows] == [["A/B", "Head"], ["A/B", "Body"], ["A/B", "mean"]]
     for (_, name, *values), ml in zip(rows, (0.128, 0.112, 0.12), strict=True):
         if name in expected:
             wanted = expected[name]
@@ -143,7 +143,7 @@ def test_a_reference_adds_the_errors_of_each_and_figures_against_it(user: Compar
     truth = user.segmentation("truth", slice(1, 5), slice(3, 6))
     user.choose_pair(one, two, truth)
     assert user.compare() == "Done."
-    assert [row[0] for row in user.table()[1::3]] == ["A / B", "A / ref.", "B / ref."]
+    assert [row[0] for row in user.table()[1::3]] == ["A/B", "A/ref.", "B/ref."]
     right = any_class(truth, user.volume)
     for node in (one, two):
         errors, found = user.named(f"{node.GetName()}: errors against truth"), any_class(node, user.volume)

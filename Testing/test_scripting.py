@@ -180,7 +180,7 @@ def test_a_script_and_the_panel_compare_to_the_same_table_and_maps(user: User) -
     assert user.ui.compareStatusLabel.text == "Done."
     assert (cells(table), [described(node, volume) for node in maps]) == of_script  # the panel's took their place
     assert len(slicer.util.getNodesByClass("vtkMRMLTableNode")) == 1
-    assert [row[:2] for row in cells(table)[1:3]] == [["A / B", "Head"], ["A / B", "Body"]]
+    assert [row[:2] for row in cells(table)[1:3]] == [["A/B", "Head"], ["A/B", "Body"]]
 
 
 def test_without_a_reference_there_is_one_map(logic: Any) -> None:

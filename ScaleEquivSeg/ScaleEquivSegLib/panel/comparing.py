@@ -144,7 +144,7 @@ class Comparing:
         titles = [_("A"), _("B"), _("ref.")]
         numbered = list(enumerate(self._compared.segmentations))
         return [
-            _Comparison(_("{one} / {other}").format(one=titles[n], other=titles[m]), (a, b), m == 2)
+            _Comparison(_("{one}/{other}").format(one=titles[n], other=titles[m]), (a, b), m == 2)
             for (n, a), (m, b) in combinations(numbered, 2)
         ]
 
