@@ -227,7 +227,7 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
         from ScaleEquivSegLib.comparison import dice
 
         self.skipIfItCannotCompute()
-        volume, exact = self.phantom(size=(40, 44, 36), spacing=(1, 0.9, 1.2))
+        volume, exact = self.phantom(size=(40, 44, 36), spacing=(1.25, 1.2, 1.4))
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
         transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0])))
         for node in (volume, exact):
@@ -285,7 +285,7 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
         self.assertEqual(panel.ui.statusLabel.text, "Cancelled.")
         self.assertFalse(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
 
-        volume, _exact = self.phantom(size=(40, 40, 40), spacing=(1, 1, 1))
+        volume, _exact = self.phantom(size=(32, 32, 32), spacing=(2, 2, 2))
         panel.logic.getParameterNode().inputVolumes = [volume]
         panel.ui.segmentButton.click()
         self.wait(lambda: not panel.ui.cancelButton.enabled)

@@ -50,10 +50,10 @@ class Demo:
 
     def run(self, name: str) -> None:
         """Segment a phantom with both networks and compare them; of one, probe the scales, too."""
-        volume, exact = load_sample(name)
-        short = name.removeprefix("phantom ")
-        for network, node in self._segment(volume).items():
-            self._rows.append((short, network, *_dice_of(node, exact, volume)))
+        *volumes, exact = load_sample(name)
+        short = name.removeprefix("phantom ").replace(" ", "_")
+        for network, node in self._segment(volumes).items():
+            self._rows.append((short, network, *_dice_of(node, exact, volumes[0])))
             self._save(node, f"{short}_{network}.seg.nrrd")
         self._compare(exact, f"{short}_side_by_side.png")
         if name == PROBED:
@@ -73,12 +73,13 @@ class Demo:
         for row in self._rows:
             print("".join(cell.ljust(14) for cell in row).rstrip())
 
-    def _segment(self, volume: Any) -> dict[str, Any]:
-        """Choose a volume and both networks, press Segment, and wait for the two segmentation nodes."""
+    def _segment(self, volumes: list[Any]) -> dict[str, Any]:
+        """Choose the volumes and both networks, press Segment, and wait for the two segmentation nodes."""
         ui = self._ui
         ui.referenceSelector.setCurrentNode(None)
-        ui.taskSelector.currentText = "phantom"
-        slicer.util.findChild(self._widget.parent, "channelSelector0").setCurrentNode(volume)
+        ui.taskSelector.currentText = "phantom" if len(volumes) == 1 else f"phantom-{len(volumes)}ch"
+        for number, volume in enumerate(volumes):
+            slicer.util.findChild(self._widget.parent, f"channelSelector{number}").setCurrentNode(volume)
         ui.networkSelector.currentText = "Both"
         self._press(ui.segmentButton)
         return {"equivariant": ui.comparedASelector.currentNode(), "baseline": ui.comparedBSelector.currentNode()}

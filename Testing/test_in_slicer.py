@@ -68,13 +68,15 @@ def test_without_pytorch_the_self_test_skips_aloud_what_computes_and_runs_the_re
 # Sample data
 
 
-def test_sample_data_has_a_phantom_and_the_same_magnified(host: slicerhost.Host) -> None:
+def test_sample_data_has_a_phantom_the_same_magnified_and_one_of_four_channels(host: slicerhost.Host) -> None:
     assert [(source.category, source.sampleName) for source in host.sample_data] == [
         ("ScaleEquivSeg", "phantom x1.0"),
         ("ScaleEquivSeg", "phantom x1.7"),
+        ("ScaleEquivSeg", "phantom 4 channels"),
     ]
-    plain, magnified = samples.SAMPLES.values()
+    plain, magnified, several = samples.SAMPLES.values()
     assert (plain.seed, plain.scale, magnified.seed, magnified.scale) == (magnified.seed, 1.0, plain.seed, 1.7)
+    assert (several.channels, several.scale) == (4, 1.0)
 
 
 def test_a_sample_is_made_and_shown_with_its_exact_labels_hidden_and_chosen_in_the_panel(
@@ -95,6 +97,26 @@ def test_a_sample_is_made_and_shown_with_its_exact_labels_hidden_and_chosen_in_t
     assert selector.currentNode() is volume
     again, _exact = source.customDownloader(source)
     assert again.GetName() == "phantom x1.7_1"
+
+
+def test_a_sample_of_four_channels_is_four_volumes_that_the_panel_takes_for_its_task(
+    host: slicerhost.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = PhantomSpec(seed=1, size=(24, 24, 24), channels=4)
+    monkeypatch.setattr(samples, "SAMPLES", {"phantom 4 channels": spec})
+    source = host.sample_data[2]
+    *volumes, exact = source.customDownloader(source)
+    host.process_events()
+    assert [volume.GetName() for volume in volumes] == ["phantom T1", "phantom T1ce", "phantom T2", "phantom FLAIR"]
+    phantom = make_phantom(spec)
+    for volume, channel in zip(volumes, phantom.channels, strict=True):
+        assert np.array_equal(slicer.util.arrayFromVolume(volume), channel.array)
+    assert exact.GetName() == "phantom 4 channels exact"
+    assert np.array_equal(labels_of(exact, volumes[0]), phantom.labels.array)
+    widget = slicer.modules.ScaleEquivSegWidget
+    assert widget.ui.taskSelector.currentText == "phantom-4ch"
+    chosen = [slicer.util.findChild(widget.parent, f"channelSelector{n}").currentNode() for n in range(4)]
+    assert chosen == volumes
 
 
 # Examples

@@ -186,7 +186,7 @@ def test_labels_in_a_box_are_those_of_the_run_without_and_there_are_none_outside
     baseline: Model, spacing: tuple[float, float, float], mirror: bool
 ) -> None:
     turn = np.array([[0, 0, -1], [0.96, -0.28, 0], [0.28, 0.96, 0]])
-    spec = PhantomSpec(seed=6, size=(40, 36, 30), spacing=spacing, direction=tuple(map(tuple, turn)))
+    spec = PhantomSpec(seed=2, size=(40, 36, 30), spacing=spacing, direction=tuple(map(tuple, turn)))
     volume = make_phantom(spec).channels[0]
     everywhere = segment([volume], baseline, Settings("cpu", mirror=mirror))
     middle = volume.geometry.to_ras(np.argwhere(everywhere.labels.array)[:, ::-1].mean(0))
@@ -224,7 +224,7 @@ def test_a_network_that_sees_all_at_once_labels_a_box_too() -> None:
 
 
 def test_a_sweep_of_a_box_has_the_figures_of_the_whole_runs_where_the_same_anatomy_is(baseline: Model) -> None:
-    spec = PhantomSpec(seed=1, size=(30, 28, 24), spacing=(0.8, 1.0, 1.2), direction=OBLIQUE)
+    spec = PhantomSpec(seed=2, size=(30, 28, 24), spacing=(0.8, 1.0, 1.2), direction=OBLIQUE)
     phantom = make_phantom(spec)
     volume, grid = phantom.channels[0], phantom.labels.geometry
     middle = grid.to_ras(np.argwhere(phantom.labels.array)[:, ::-1].mean(0))

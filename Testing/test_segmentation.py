@@ -94,7 +94,7 @@ def test_a_volume_stored_in_another_order_gets_the_same_labels_in_that_order(bas
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32", "float64"])
 def test_the_type_and_range_of_the_numbers_do_not_matter(baseline: Model, dtype: str) -> None:
-    volume = make_phantom(PhantomSpec(seed=6, size=(32, 32, 32), spacing=(1.25, 1.25, 1.25))).channels[0]
+    volume = make_phantom(PhantomSpec(seed=1, size=(32, 32, 32), spacing=(2, 2, 2))).channels[0]
     as_bytes = np.clip(volume.array // 5, 0, 255)
     wanted = segment([Volume(as_bytes.astype(np.float32), volume.geometry)], baseline, CPU)
     found = segment([Volume(as_bytes.astype(dtype), volume.geometry)], baseline, CPU)

@@ -127,6 +127,6 @@ def serve(
 
 def small_phantom(image: Path) -> Phantom:
     """A phantom of 32 voxels to a side, its image written to a file."""
-    phantom = make_phantom(PhantomSpec(seed=6, size=(32, 32, 32), spacing=(1.25, 1.25, 1.25)))
+    phantom = make_phantom(PhantomSpec(seed=1, size=(32, 32, 32), spacing=(2, 2, 2)))
     write_volume(phantom.channels[0], image)
     return phantom
