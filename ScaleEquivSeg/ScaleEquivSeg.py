@@ -285,7 +285,7 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
         self.assertEqual(panel.ui.statusLabel.text, "Cancelled.")
         self.assertFalse(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
 
-        volume, _exact = self.phantom(size=(32, 32, 32), spacing=(2, 2, 2))
+        volume, _exact = self.phantom(size=(32, 32, 32), spacing=(1.5, 1.5, 1.5))
         panel.logic.getParameterNode().inputVolumes = [volume]
         panel.ui.segmentButton.click()
         self.wait(lambda: not panel.ui.cancelButton.enabled)

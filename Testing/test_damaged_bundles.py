@@ -160,7 +160,8 @@ def test_a_bundle_that_its_card_vouches_for_is_refused_or_loads(damage: str, tmp
             outcomes.add("loads")
         except BadBundle:
             outcomes.add("refused")
-    assert outcomes == {"refused"} | ({"loads"} if damage.startswith(("bits", "values")) else set())
+    # Half of a character, or NaN, may end up in what a card says of its training, where anything may stand.
+    assert outcomes == {"refused"} | ({"loads"} if damage.startswith(("bits", "values", "text")) else set())
 
 
 def test_the_reader_refuses_what_the_published_schema_does_and_nothing_else(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from ScaleEquivSegLib.labelmap import segment_header
 from ScaleEquivSegLib.networks import build_network
 from ScaleEquivSegLib.segmentation import Settings
 from ScaleEquivSegLib.volume import Volume, make_geometry, read_volume, write_volume
+from test_bundles import change_card
 from training import download as downloading
 from training import evaluate as evaluating
 from training import robustness
@@ -103,6 +104,10 @@ def test_the_same_cases_in_every_layout_give_the_same_figures(tmp_path: Path) ->
     (tmp_path / "mine.csv").write_text("\n".join([heading, *rows]))
 
     small = bundle(tmp_path / "bundle", "phantom4_unet")
+    patterns = (["*t1*"], ["*t1ce*", "*t1gd*"], ["*t2*"], ["*flair*"])
+    change_card(
+        small, lambda card: [each.update(patterns=of) for each, of in zip(card["inputs"], patterns, strict=True)]
+    )
     figures = [evaluate(small, path) for path in (data, tmp_path / "brats", decathlon, tmp_path / "mine.csv")]
     assert figures[0]["cases"] == 2
     assert {"dice.mean@1", "dice.Head@1", "dice.Body@1", "hd95.mean@1", "hd95.Head@1"} <= set(figures[0])

@@ -271,8 +271,8 @@ def test_a_run_that_fails_says_why_and_does_not_stop_the_rest(
 def test_the_first_seed_of_everything_comes_before_the_second() -> None:
     experiment = read_experiment(find_experiment("data_efficiency"))
     runs = runs_of(experiment)
-    first = [run.name for run in runs[:4]]
-    assert first == ["se_unet_n5_s0", "unet_n5_s0", "unet-scale-augmentation_n5_s0", "se_unet_n10_s0"]
+    networks = ["se_unet", "unet", "unet-scale-augmentation", "pyramid_unet", "published_se_unet"]
+    assert [run.name for run in runs[:6]] == [*(f"{network}_n5_s0" for network in networks), "se_unet_n10_s0"]
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
     assert [run.name for run in runs_of(experiment, ["unet"], [0], [2])] == ["unet_nall_s2"]
     with pytest.raises(BadConfig, match="no variant u_net; known: se_unet, unet"):

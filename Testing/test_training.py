@@ -125,7 +125,7 @@ def test_a_bundle_is_measured_at_several_scales_each_on_its_own_grid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command_line(["phantom", str(tmp_path / "data"), "--seed", "200000", "--size", "48", "48", "48"]) == 0
-    bundle, table = bundled_models() / "phantom-se_unet", tmp_path / "figures.json"
+    bundle, table = bundled_models() / "phantom-unet", tmp_path / "figures.json"
     arguments = ["evaluate", "--bundle", bundle, "--data", tmp_path / "data", "--scales", "0.5,1,1.5", "--json", table]
     monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
     main()
