@@ -14,7 +14,7 @@ import slicer
 import vtk
 
 from panel_user import OBLIQUE, QUICK, User
-from ScaleEquivSegLib.bundles import Channel, bundled_models
+from ScaleEquivSegLib.bundles import Channel, bundled_models, find_bundles
 from ScaleEquivSegLib.panel.assigning import suggested, task_meant
 from ScaleEquivSegLib.roi import Box
 from ScaleEquivSegLib.shades import Percentiles
@@ -92,6 +92,20 @@ TASKS = {
 )
 def test_names_mean_a_task_if_they_mean_no_other(names: list[str], meant: str | None) -> None:
     assert task_meant(TASKS, names) == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        *((name, "hippocampus") for name in ("T1", "brain_t1", "T1 MPRAGE", "hippocampus_001")),
+        *((name, "headneck-ct") for name in ("CT", "planning ct", "2: CT head and neck", "ct_1")),
+        *(("phantom x1.0", "phantom"), ("phantom T1", "phantom-4ch"), ("phantom FLAIR", "phantom-4ch")),
+        *((name, None) for name in ("FunctionalMR", "MR resection", "rectum_T2", "DIRECTION", "part1", "MRHead")),
+    ],
+)
+def test_names_as_people_give_them_mean_the_task_of_a_bundled_model(name: str, meant: str | None) -> None:
+    found, _refused = find_bundles([bundled_models()])
+    assert task_meant({bundle.task: bundle.inputs for bundle in found}, [name]) == meant
 
 
 @pytest.fixture
