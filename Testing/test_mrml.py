@@ -22,7 +22,11 @@ from ScaleEquivSegLib.mrml.side_by_side import Side, are_side_by_side, end_side_
 from ScaleEquivSegLib.mrml.volumes import volume_from_node
 from ScaleEquivSegLib.volume import Volume, make_geometry
 
-TERM = {"category": ["123037004", "SCT", "Anatomical Structure"], "type": ["12738006", "SCT", "Brain"]}
+TERM = {
+    "category": ["123037004", "SCT", "Anatomical Structure"],
+    "type": ["12738006", "SCT", "Brain"],
+    "modifier": ["7771000", "SCT", "Left"],
+}
 CLASSES = [Label(1, "Head", (255, 0, 0), TERM), Label(2, "Body", (0, 255, 0), {}), Label(3, "Tail", (0, 0, 255), {})]
 OBLIQUE = np.array([[0.8, -0.48, 0.36], [0.6, 0.64, -0.48], [0.0, 0.6, 0.8]])
 DIRECTIONS = {"plain": np.eye(3), "oblique": OBLIQUE, "left-handed": OBLIQUE * [1, 1, -1]}
@@ -83,9 +87,11 @@ def test_a_segment_carries_its_coded_terms() -> None:
     result = import_segmentation(labels_like(volume), CLASSES, node, "result")
     entry = vtk.reference("")
     result.GetSegmentation().GetSegment("Segment_1").GetTag("TerminologyEntry", entry)
-    context, category, kind, *_ = str(entry).split("~")
+    context, *terms, anatomic_context, region, region_modifier = str(entry).split("~")
     assert context.startswith("Segmentation category")
-    assert (category, kind) == ("123037004^SCT^Anatomical Structure", "12738006^SCT^Brain")
+    assert anatomic_context.startswith("Anatomic codes")
+    assert terms == ["123037004^SCT^Anatomical Structure", "12738006^SCT^Brain", "7771000^SCT^Left"]
+    assert (region, region_modifier) == ("^^", "^^")
 
 
 def test_the_result_goes_where_the_scan_goes() -> None:

@@ -64,10 +64,11 @@ class Label:
 
     @property
     def terminology_tag(self) -> str:
-        """Category and type, each (code, scheme, meaning), in the form Slicer stores with a segment."""
-        coded = ["^".join(self.terminology.get(key, ("", "", ""))) for key in ("category", "type")]
+        """Category, type and its modifier, each (code, scheme, meaning), in the form Slicer stores with a segment."""
+        terms = ("category", "type", "modifier")
+        coded = ["^".join(self.terminology.get(term, ("", "", ""))) for term in terms]
         # context ~ category ~ type ~ type modifier ~ anatomic context ~ region ~ region modifier
-        return "~".join([TERMINOLOGY, *coded, "^^", "Anatomic codes - DICOM master list", "^^", "^^"])
+        return "~".join([TERMINOLOGY, *coded, "Anatomic codes - DICOM master list", "^^", "^^"])
 
 
 @dataclass(frozen=True)
