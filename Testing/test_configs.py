@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ScaleEquivSegLib.bundles import read_bundle
+from ScaleEquivSegLib.bundles import CARD, bundled_models, read_bundle
+from ScaleEquivSegLib.card import SEAL
 from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
 from ScaleEquivSegLib.volume import Volume, make_geometry
 from training.cases import LabelledCase, as_listed
@@ -33,6 +35,31 @@ def test_a_configuration_builds_its_network_and_its_card_makes_a_bundle(name: st
     assert bundle.name == f"{bundle.task}-{config.network.name}"
     if bundle.kind == "segmentation":
         assert Task.from_card(bundle.card).mirrored_classes == bundle.mirrored_classes
+
+
+EXPORTED = {
+    "schema",
+    "name",
+    "network",
+    "parameters",
+    "training",
+    "metrics",
+    "metrics_command",
+    "weights",
+    "expected",
+    SEAL,
+}
+
+
+@pytest.mark.parametrize("folder", sorted(p.parent.name for p in bundled_models().glob(f"*/{CARD}")))
+def test_a_bundled_card_says_what_the_configuration_says_that_it_was_trained_with(folder: str) -> None:
+    card = json.loads((bundled_models() / folder / CARD).read_text())
+    named = next(word for word in card["training"]["command"].split() if word.endswith(".yaml"))
+    config = load_config(BY_NAME[Path(named).stem])
+    assert {key: value for key, value in card.items() if key not in EXPORTED} == read_card_text(config.card)
+    assert card["network"] == {"name": config.network.name, "arguments": network_arguments(config, card)}
+    for part in ("augmentation", "fit"):
+        assert card["training"][part] == json.loads(json.dumps(asdict(getattr(config, part))))
 
 
 def without_scales(config: Config) -> Config:
