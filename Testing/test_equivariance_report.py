@@ -151,6 +151,30 @@ def test_the_command_prints_a_table_draws_the_error_and_writes_the_figures(
     assert picture.stat().st_size > 10_000
 
 
+def test_a_bundle_of_several_channels_takes_an_image_of_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [tmp_path / f"{number}.nrrd" for number in range(4)]
+    phantom = make_phantom(PhantomSpec(seed=1, size=(40, 38, 36), channels=4))
+    for path, channel in zip(images, phantom.channels, strict=True):
+        write_volume(channel, path)
+    arguments = ["training", "equivariance", "--bundle", str(bundled_models() / "phantom-4ch-unet"), "--image"]
+    monkeypatch.setattr(sys, "argv", [*arguments, *map(str, images)])
+    main()
+    assert "dice_with_itself" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*arguments, *map(str, images[:3])])
+    with pytest.raises(SystemExit):
+        main()
+    assert "takes 4 volume(s) (T1, T1ce, T2, FLAIR), got 3" in capsys.readouterr().err
+
+
+def test_untrained_networks_take_one_image(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["training", "equivariance", "--image", "a.nrrd", "b.nrrd"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "one --image" in capsys.readouterr().err
+
+
 def test_magnifying_by_one_changes_nothing() -> None:
     phantom = make_phantom(PhantomSpec(seed=1, size=(20, 18, 16)))
     volume = phantom.channels[0]
@@ -170,7 +194,7 @@ def test_magnifying_enlarges_the_contents_about_the_centre() -> None:
 def test_a_bundle_agrees_with_itself_where_nothing_is_rescaled() -> None:
     model = load_model(read_bundle(bundled_models() / "phantom-unet"))
     volume = make_phantom(PhantomSpec(seed=200_000)).channels[0]
-    figures = dice_with_itself(model, volume, [1.0, 0.5])
+    figures = dice_with_itself(model, [volume], [1.0, 0.5])
     assert figures["dice_with_itself@1"] == 1
     assert figures["dice_with_itself@0.5"] < 0.9
 

@@ -85,23 +85,23 @@ def figures_of(network: nn.Module, source: Source) -> Figures:
     return network_figures(network, source) | steps
 
 
-def report_bundle(bundle: Path, image: Path) -> Figures:
-    """A bundle's segmentation of rescaled images with itself, and its network's figures on that image."""
-    model, volume = load_model(read_bundle(bundle)), read_volume(image)
-    return dice_with_itself(model, volume, SCALES) | figures_of(model.network, bundle_source(model, volume))
+def report_bundle(bundle: Path, images: Sequence[Path]) -> Figures:
+    """A bundle's segmentation of rescaled images with itself, and its network's figures on its channels' images."""
+    model, channels = load_model(read_bundle(bundle)), [read_volume(image) for image in images]
+    return dice_with_itself(model, channels, SCALES) | figures_of(model.network, bundle_source(model, channels))
 
 
-def bundle_source(model: Model, volume: Volume) -> Source:
-    """A volume as a bundle's network sees it."""
-    image, _ = working_image([volume], model.bundle)
+def bundle_source(model: Model, channels: Sequence[Volume]) -> Source:
+    """A case as a bundle's network sees it."""
+    image, _ = working_image(channels, model.bundle)
     return image_source(image.whole()[None])
 
 
-def dice_with_itself(model: Model, volume: Volume, scales: Sequence[float]) -> Figures:
+def dice_with_itself(model: Model, channels: Sequence[Volume], scales: Sequence[float]) -> Figures:
     """Mean Dice over the classes of segment(rescaled image) with rescaled segment(image)."""
     return {
         f"dice_with_itself@{at.scale:g}": float(np.mean(list(at.with_itself.values())))
-        for at in scale_sweep([volume], model, scales)
+        for at in scale_sweep(channels, model, scales)
     }
 
 
@@ -110,10 +110,11 @@ def draw_untrained(path: Path, names: Sequence[str], image: Path | None = None, 
     draw(path, {name: untrained(name, seed) for name in names}, _natural_or_image(image, seed))
 
 
-def draw_bundle(path: Path, bundle: Path, image: Path) -> None:
-    """The picture of a bundle's network on an image."""
+def draw_bundle(path: Path, bundle: Path, images: Sequence[Path]) -> None:
+    """The picture of a bundle's network on its channels' images."""
     model = load_model(read_bundle(bundle))
-    draw(path, {model.bundle.name: model.network}, bundle_source(model, read_volume(image)))
+    source = bundle_source(model, [read_volume(image) for image in images])
+    draw(path, {model.bundle.name: model.network}, source)
 
 
 def draw(path: Path, networks: Mapping[str, nn.Module], source: Source, scale: float = 0.7) -> None:

@@ -80,7 +80,13 @@ def _add_robustness(commands: Commands) -> None:
 def _add_equivariance(commands: Commands) -> None:
     equivariance = commands.add_parser("equivariance", help="how far layers and networks follow a change of scale")
     equivariance.add_argument("--network", action="append", metavar="NAME", help="only this untrained network")
-    equivariance.add_argument("--image", type=Path, metavar="FILE", help="instead of random fields: on this image")
+    equivariance.add_argument(
+        "--image",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="instead of random fields: on this image; of a bundle's channels a file each, in the card's order",
+    )
     equivariance.add_argument(
         "--bundle", type=Path, metavar="DIR", help="this bundle on the image, also as it segments"
     )
@@ -199,11 +205,14 @@ def _robustness(options: argparse.Namespace) -> None:
 def _equivariance(options: argparse.Namespace) -> None:
     if options.bundle and not options.image:
         raise BadRequest("--bundle needs an --image")
+    if options.image and len(options.image) > 1 and not options.bundle:
+        raise BadRequest("untrained networks take one --image")
     if options.ablation and (options.bundle or options.image or options.network or options.figure):
         raise BadRequest("--ablation goes with --seed and --json alone")
     from ..ablation import ablate
     from ..equivariance_report import NETWORKS, draw_bundle, draw_untrained, report_bundle, report_untrained
 
+    image = options.image[0] if options.image else None
     names = options.network or list(NETWORKS)
     if unknown := sorted(set(names) - set(NETWORKS)):
         raise SystemExit(f"unknown network {', '.join(unknown)}; known: {', '.join(NETWORKS)}")
@@ -213,11 +222,11 @@ def _equivariance(options: argparse.Namespace) -> None:
     if options.bundle:
         print_figures(report_bundle(options.bundle, options.image), options.json)
     else:
-        print_figures(report_untrained(names, options.image, options.seed), options.json)
+        print_figures(report_untrained(names, image, options.seed), options.json)
     if options.figure and options.bundle:
         draw_bundle(options.figure, options.bundle, options.image)
     elif options.figure:
-        draw_untrained(options.figure, names, options.image, options.seed)
+        draw_untrained(options.figure, names, image, options.seed)
 
 
 def _benchmark(options: argparse.Namespace) -> None:
