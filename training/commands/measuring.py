@@ -27,7 +27,7 @@ def _add_evaluate(commands: Commands) -> None:
     evaluate = commands.add_parser("evaluate", help="measure a bundle on a folder of labelled cases")
     evaluate.add_argument("--bundle", type=Path, required=True, help="a bundle's folder")
     evaluate.add_argument(
-        "--data", type=Path, required=True, help="labelled cases in any layout that training/README.md describes"
+        "--data", type=Path, required=True, help="labelled cases in any layout that training/DATA.md describes"
     )
     evaluate.add_argument("--split", help="only the cases of this split")
     evaluate.add_argument("--splits", type=Path, metavar="CSV", help="which case is of which split (case, split)")
