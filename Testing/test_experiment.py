@@ -271,11 +271,13 @@ def test_a_run_that_fails_says_why_and_does_not_stop_the_rest(
 def test_the_first_seed_of_everything_comes_before_the_second() -> None:
     experiment = read_experiment(find_experiment("data_efficiency"))
     runs = runs_of(experiment)
-    networks = ["se_unet", "unet", "unet-scale-augmentation", "pyramid_unet", "published_se_unet"]
-    assert [run.name for run in runs[:6]] == [*(f"{network}_n5_s0" for network in networks), "se_unet_n10_s0"]
+    assert [(run.variant.name, run.size, run.seed) for run in runs[: len(experiment.variants) + 1]] == [
+        *((variant.name, 5, 0) for variant in experiment.variants),
+        ("se_unet", 10, 0),
+    ]
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
     assert [run.name for run in runs_of(experiment, ["unet"], [0], [2])] == ["unet_nall_s2"]
-    with pytest.raises(BadConfig, match="no variant u_net; known: se_unet, unet"):
+    with pytest.raises(BadConfig, match="no variant u_net; known: se_unet, se_unet of as many parameters, unet,"):
         runs_of(experiment, ["u_net"])
 
 
