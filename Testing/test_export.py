@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from torch import Tensor
 
+from ScaleEquivSegLib.layers import tracing
 from untrained import UNETS, untrained
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -51,3 +54,10 @@ def test_an_exported_network_chooses_its_kernels_for_the_image_it_is_given(atten
     network = untrained("dynamic_se_unet", scales=1, channels=(2, 2), attention=attention)
     exported = torch.export.export(network, (an_image(0),)).module()
     assert torch.allclose(exported(an_image(1)), network(an_image(1)), atol=1e-5)
+
+
+def test_with_a_torch_that_cannot_say_whether_it_compiles_networks_run_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.compiler, "is_compiling")
+    assert importlib.reload(tracing).is_compiling() is False
+    monkeypatch.undo()
+    assert importlib.reload(tracing).is_compiling is torch.compiler.is_compiling

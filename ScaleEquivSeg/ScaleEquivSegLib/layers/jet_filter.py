@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .basis import Jet
+from .tracing import is_compiling
 
 Path = Literal["dense", "separable"]
 Padding = Literal["replicate", "zeros"]
@@ -88,7 +89,7 @@ def apply_kernel(
 
 def _blocks(maps: Tensor, rows: int) -> list[tuple[int, int]]:
     """Which rows along x to compute at a time: all, unless that takes the CPU out of its cache for no gradient."""
-    if torch.is_grad_enabled() or maps.device.type != "cpu" or torch.compiler.is_compiling():
+    if torch.is_grad_enabled() or maps.device.type != "cpu" or is_compiling():
         return [(0, rows)]
     count = max(1, round(maps.nbytes / BLOCK_BYTES))
     step = -(-rows // count)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .tracing import is_compiling
+
 
 class CachedKernels(nn.Module):
     """Base of the layers that make their kernels from `weight`, by `_build`.
@@ -31,7 +33,7 @@ class CachedKernels(nn.Module):
         """The kernels that belong to the weights as they are now."""
         differentiated = torch.is_grad_enabled() and self.weight.requires_grad
         # A traced graph must not depend on what was kept; an inference tensor doesn't say when it changes.
-        if self.training or differentiated or torch.compiler.is_compiling() or self.weight.is_inference():
+        if self.training or differentiated or is_compiling() or self.weight.is_inference():
             return self._build()
         if self._kept is None or self._version != self.weight._version or not _same_memory(self._source, self.weight):
             with torch.inference_mode(False), torch.no_grad():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .basis import support_radius
 from .jet_filter import correlate_along
 from .maps import Grid, Grids, Origin, ScaleAxis, ScaleMaps
+from .tracing import is_compiling
 
 LIFT_BLUR = 0.7
 """Width of the lifting Gaussian in units of the spacing of the grid it samples on."""
@@ -120,9 +121,7 @@ def _rows_applied(weights: Tensor, maps: Tensor, axis: int) -> Tensor:
     def product(rows: Tensor, lines: Tensor) -> Tensor:
         return lines @ rows.T if axis == maps.dim() - 1 else rows @ lines
 
-    if (
-        len(weights) <= BAND or maps.device.type != "cpu" or torch.compiler.is_compiling()
-    ):  # which columns, is no tensor
+    if len(weights) <= BAND or maps.device.type != "cpu" or is_compiling():  # which columns, is no tensor
         return product(weights, maps)
     bands = []
     for rows in weights.split(BAND):
