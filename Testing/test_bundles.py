@@ -17,10 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ScaleEquivSegLib import networks
+from ScaleEquivSegLib import inference, networks
 from ScaleEquivSegLib.bundles import CARD, CLASSIFIERS, NETWORKS, WEIGHTS, bundled_models, find_bundles, read_bundle
 from ScaleEquivSegLib.card import _KINDS, SEAL, seal_of
-from ScaleEquivSegLib.errors import BadBundle
+from ScaleEquivSegLib.errors import BadBundle, OutOfMemory
 from ScaleEquivSegLib.inference import load_network
 from ScaleEquivSegLib.networks import BUILDERS, build_network
 from ScaleEquivSegLib.networks.unet import parameter_count
@@ -307,6 +307,28 @@ def test_weights_that_give_no_finite_network_are_refused(bundle: Path, value: fl
 def test_arguments_of_another_network_are_refused(bundle: Path) -> None:
     change_card(bundle, lambda card: arguments(card).update(kernels=2))
     with pytest.raises(BadBundle, match="cannot be loaded"):
+        load_network(read_bundle(bundle))
+
+
+def test_no_memory_for_a_network_is_not_taken_for_a_damaged_bundle(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*arguments: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(inference, "build_network", no_room)
+    with pytest.raises(OutOfMemory, match="not enough memory to load phantom-unet"):
+        load_network(read_bundle(bundle))
+
+
+def test_a_torch_that_lacks_a_part_is_not_taken_for_a_damaged_bundle(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*arguments: object) -> None:
+        raise ImportError("cannot import name 'part'")
+
+    monkeypatch.setattr(inference, "build_network", lacking)
+    with pytest.raises(ImportError, match="part"):
         load_network(read_bundle(bundle))
 
 

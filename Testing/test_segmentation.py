@@ -21,6 +21,7 @@ from ScaleEquivSegLib.inference import Mirror, WorkingImage, class_scores, score
 from ScaleEquivSegLib.networks.sweep import whole
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
 from ScaleEquivSegLib.provenance import provenance_path
+from ScaleEquivSegLib.scaling import magnified
 from ScaleEquivSegLib.segmentation import (
     Model,
     Settings,
@@ -204,6 +205,16 @@ def test_a_device_out_of_memory_is_given_less_at_once_and_then_left(
     assert np.array_equal(result.labels.array, wanted)
     assert tried == [None, 8, 1]
     assert [w.partition(";")[0] for w in result.warnings] == ["cpu ran out of memory"] * 2
+
+
+def test_no_memory_to_resample_is_no_unknown_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: object, **settings: object) -> None:
+        raise RuntimeError("Exception thrown in SimpleITK Resample: ... Failed to allocate memory for image.")
+
+    monkeypatch.setattr(sitk, "Resample", never)
+    phantom = make_phantom(PhantomSpec(size=(8, 8, 8))).channels[0]
+    with pytest.raises(MemoryError, match="no memory for 16 x 16 x 16 voxels"):
+        magnified(phantom, 2.0)
 
 
 def test_where_no_memory_suffices_the_error_says_so(equivariant: Model, monkeypatch: pytest.MonkeyPatch) -> None:

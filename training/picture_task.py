@@ -28,8 +28,8 @@ class ClassificationTask(NetworkTask):
         return self.with_load_balance(loss)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        scores = self.network(batch["image"]).double()
-        self.seen.append((torch.softmax(scores, 1).cpu(), batch["label"].cpu()))
+        scores = self.network(batch["image"]).cpu().double()
+        self.seen.append((torch.softmax(scores, 1), batch["label"].cpu()))
 
     def on_validation_epoch_end(self) -> None:
         probabilities, labels = (torch.cat(parts).numpy() for parts in zip(*self.seen, strict=True))

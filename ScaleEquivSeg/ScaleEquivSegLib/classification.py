@@ -84,7 +84,7 @@ def classify(
 
     def run(where: torch.device, _slab: int | None) -> Tensor:
         with arithmetic(where, "float32", deterministic=False):
-            return torch.softmax(model.network.to(where)(shown[None].to(where))[0].double(), 0).cpu()
+            return torch.softmax(model.network.to(where)(shown[None].to(where))[0].cpu().double(), 0)
 
     found, where = run_where_it_fits(run, chosen, notes.append)
     if not found.isfinite().all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -22,6 +22,16 @@ CPU_SLAB_BYTES = 3 * 2**27
 
 MEMINFO = Path("/proc/meminfo")
 """Where Linux says how much memory is free."""
+
+WORDS_FOR_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",  # torch on Windows
+    "bad_alloc",
+    "ALLOC_FAILED",  # cuBLAS, cuDNN
+    "Invalid buffer size",  # MPS
+    "Failed to allocate memory",  # ITK
+)
 
 T = TypeVar("T")
 
@@ -71,7 +81,7 @@ def arithmetic(device: torch.device, precision: Precision, deterministic: bool) 
 
     Deterministic: the same device gives the same bits every time. What the process had set is restored.
     """
-    low = getattr(torch, precision)
+    shorter = nullcontext() if precision == "float32" else torch.autocast(device.type, getattr(torch, precision))
     was_deterministic = torch.are_deterministic_algorithms_enabled()
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
@@ -82,7 +92,7 @@ def arithmetic(device: torch.device, precision: Precision, deterministic: bool) 
             torch.backends.cudnn.flags(
                 enabled=True, benchmark=False, deterministic=deterministic, allow_tf32=precision != "float32"
             ),
-            torch.autocast(device.type, low, enabled=low != torch.float32),
+            shorter,
         ):
             yield
     finally:
@@ -106,14 +116,12 @@ def run_where_it_fits(
                 note(f"{where} ran out of memory; tried again with {planes} plane(s) at a time.")
             try:
                 return run(where, planes), where
-            except NotImplementedError as error:  # MPS has not every operation in every version
-                if where.type == "cpu":
-                    raise
-                note(f"{where} cannot compute this network ({_first_line(error)}).")
-                break
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
-                    raise
+                    if where.type == "cpu" or not _is_missing_there(error):
+                        raise
+                    note(f"{where} cannot compute this network ({_first_line(error)}).")
+                    break
             _give_memory_back(where)
         if where.type != "cpu":
             note(f"The CPU computed what {where} could not.")
@@ -134,13 +142,15 @@ def bytes_for_a_slab(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch or numpy says that memory ran out."""
-    text = str(error)
-    return (
-        isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
-        or "can't allocate memory" in text
-        or "out of memory" in text
+    """Whether an error of torch, numpy or ITK says that memory ran out."""
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
+        words in str(error) for words in WORDS_FOR_NO_MEMORY
     )
+
+
+def _is_missing_there(error: BaseException) -> bool:
+    """Whether an error says that a device has not got an operation; MPS has not every one in every version."""
+    return isinstance(error, NotImplementedError) or "not supported on MPS" in str(error)
 
 
 def _give_memory_back(device: torch.device) -> None:

@@ -12,8 +12,8 @@ from safetensors.torch import load
 from torch import Tensor
 
 from .bundles import Bundle, read_weights
-from .devices import bytes_for_a_slab
-from .errors import BadBundle
+from .devices import bytes_for_a_slab, is_out_of_memory
+from .errors import BadBundle, OutOfMemory
 from .layers.maps import Grid
 from .networks import CLASSIFIERS, Classifier, SegmentationNetwork, UNet, build_network
 from .networks.sweep import Part, Planes, Sweep, reach_of, seen_from, whole
@@ -41,7 +41,11 @@ def load_network(bundle: Bundle) -> SegmentationNetwork | Classifier:
         if isinstance(network, UNet):
             fold_normalisation(network)
         _refuse_not_finite(network.state_dict().values())  # a variance below zero shows here
+    except ImportError:
+        raise
     except Exception as error:  # whatever a builder raises, it comes from the card's arguments or the weights
+        if is_out_of_memory(error):
+            raise OutOfMemory(f"There is not enough memory to load {bundle.name}. Close other programs.") from error
         reason = " ".join(str(error).split())[:300]  # torch names every tensor that does not fit
         raise BadBundle(
             f"{bundle.folder} cannot be loaded: {reason}. Copy the bundle again, or export it again."

@@ -238,15 +238,20 @@ def resample(volume: Volume, target: Geometry) -> Volume:
     for axis, sigma in enumerate(_blur_against_aliasing(volume.geometry, target)):
         if sigma > 0:
             array = _blur(array, 2 - axis, sigma)
-    image = sitk.Resample(
-        to_sitk(Volume(array, volume.geometry)),
-        to_sitk(Volume(np.broadcast_to(np.uint8(0), target.shape), target)),
-        sitk.Transform(),
-        sitk.sitkLinear,
-        0.0,
-        sitk.sitkFloat32,
-        useNearestNeighborExtrapolator=True,
-    )
+    try:
+        image = sitk.Resample(
+            to_sitk(Volume(array, volume.geometry)),
+            to_sitk(Volume(np.broadcast_to(np.uint8(0), target.shape), target)),
+            sitk.Transform(),
+            sitk.sitkLinear,
+            0.0,
+            sitk.sitkFloat32,
+            useNearestNeighborExtrapolator=True,
+        )
+    except RuntimeError as error:
+        if "Failed to allocate memory" in str(error):
+            raise MemoryError(f"no memory for {' x '.join(map(str, target.size))} voxels") from error
+        raise
     return Volume(sitk.GetArrayFromImage(image), target)
 
 
