@@ -33,7 +33,7 @@ def ct_bundle() -> Bundle:
     return replace(phantom, inputs=(replace(phantom.inputs[0], normalisation=WINDOW),))
 
 
-@pytest.mark.parametrize(("factor", "shift"), [(1.0, 0.0), (40.0, -3.0), (0.001, 1e4), (1e6, 0.0)])
+@pytest.mark.parametrize(("factor", "shift"), [(1.0, 0.0), (40.0, -3.0), (0.001, 1e4), (1e6, 0.0), (1e-12, 0.0)])
 def test_percentiles_show_any_linear_scale_of_values_alike(factor: float, shift: float) -> None:
     values = np.random.default_rng(0).normal(size=(9, 9, 9))
     shown = Percentiles(1, 99).of(values)(values)
@@ -47,6 +47,21 @@ def test_what_surrounds_a_scan_does_not_change_its_shades(surroundings: float) -
     scan = np.random.default_rng(0).uniform(1, 2, (9, 9, 9))
     wider = np.pad(scan, 9, constant_values=surroundings)
     assert np.array_equal(Percentiles(1, 99).of(wider)(scan), Percentiles(1, 99).of(np.pad(scan, 1))(scan))
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.int16])
+def test_a_few_voxels_darker_than_what_surrounds_a_scan_do_not_change_its_shades(stored: type) -> None:
+    scan = np.random.default_rng(0).uniform(100, 200, (9, 9, 9))
+    wider = np.pad(scan, 3).astype(stored)
+    wanted = Percentiles(1, 99).of(wider)
+    wider[0, 0, :20] = -5
+    assert Percentiles(1, 99).of(wider) == wanted
+
+
+def test_values_that_many_voxels_have_within_a_scan_are_no_surroundings() -> None:
+    scan = np.random.default_rng(0).uniform(100, 200, (9, 9, 9))
+    scan[:2], scan[5:8] = 120, 150  # no voxel and a tenth of them below, and the other way round
+    assert Percentiles(1, 99).of(scan)(np.array([scan.min()]))[0] == pytest.approx(0, abs=0.05)
 
 
 def test_a_mask_has_the_shades_of_its_two_values() -> None:

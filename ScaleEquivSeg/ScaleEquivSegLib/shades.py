@@ -35,8 +35,7 @@ class Shades:
 class Percentiles:
     """The percentiles of the volume that become 0 and 1; any linear scale of values is as good as any other.
 
-    What is no more than the volume's least value, as all is that surrounds a scan, has no say: the same anatomy has
-    the same shades in a wider view.
+    What surrounds the scan has no say: the same anatomy has the same shades in a wider view.
     """
 
     low: float
@@ -45,10 +44,11 @@ class Percentiles:
     def of(self, array: np.ndarray) -> Shades:
         """The shades for a volume, judged by a sample of at most two million voxels."""
         sample = _sample(array)
-        scanned = sample[sample > sample.min()]
-        has_range = scanned.size > 0 and scanned.min() < scanned.max()
-        low, high = np.percentile(scanned if has_range else sample, (self.low, self.high)).tolist()
-        span = max(high - low, 1e-6)
+        scanned = sample[sample > _surroundings(sample)]
+        if not scanned.size or scanned.min() == scanned.max():
+            scanned = sample
+        low, high = np.percentile(scanned, (self.low, self.high)).tolist()
+        span = high - low or float(np.ptp(scanned)) or 1.0
         return Shades((low - FARTHEST * span, low + FARTHEST * span), (-FARTHEST, FARTHEST))
 
 
@@ -84,6 +84,15 @@ def stored_from_zero(array: np.ndarray) -> bool:
     sample = _sample(array)
     least = sample.min()
     return bool(-200 <= least < sample.max() and np.median(sample[sample > least]) > 500)
+
+
+def _surroundings(sample: np.ndarray) -> Any:
+    """The value of what surrounds a scan: the least, or one that a tenth of the voxels have and hardly any falls below,
+    where resampling has left a few darker ones."""
+    values, counts = np.unique(sample, return_counts=True)
+    commonest = int(counts.argmax())
+    filled = counts[commonest] >= 0.1 * sample.size and counts[:commonest].sum() <= 0.01 * sample.size
+    return values[commonest if filled else 0]
 
 
 def _sample(array: np.ndarray) -> Any:
