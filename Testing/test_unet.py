@@ -205,6 +205,29 @@ def test_restated_statistics_are_those_of_the_batches() -> None:
     assert not norm.training
 
 
+def test_restated_statistics_are_those_of_a_network_that_drops_nothing() -> None:
+    """At inference it will drop nothing, either."""
+    statistics = []
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(0)
+        network = build_network("unet", {"in_channels": 1, "classes": 2, "channels": [4, 8], "dropout": dropout})
+        restate_statistics(network, [field(20, 1.0, "natural", seed) for seed in (1, 2)])
+        statistics.append({key: value for key, value in network.state_dict().items() if "running" in key})
+    assert statistics[0]
+    assert all(torch.equal(statistics[0][key], statistics[1][key]) for key in statistics[0])
+
+
+@pytest.mark.parametrize("name", ["se_unet", "dynamic_se_unet"])
+def test_filters_of_several_widths_see_a_whole_image_at_once(name: str) -> None:
+    arguments = {"scale_axis": {"count": 2, "ratio": 1.4}, "jet": {"scales": 2, "ratio": 1.2}, "channels": [4, 8]}
+    network = build_network(name, {"in_channels": 1, "classes": 2, **arguments}).eval()
+    assert isinstance(network, UNet)
+    assert not network.sweepable
+    image = np.random.default_rng(0).normal(size=(9, 9, 9)).astype(np.float32)
+    shown = WorkingImage([image], [lambda array: array])
+    assert class_scores(network, shown, torch.device("cpu")).shape == (2, 9, 9, 9)
+
+
 def test_an_unknown_network_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="transformer"):
         build_network("transformer", {})

@@ -99,7 +99,7 @@ class DynamicScaleConv(KernelMixture):
     @property
     def local(self) -> bool:
         """Whether a response depends only on what is within reach: a mean over space does not."""
-        return self.attention.kind == "local"
+        return self.attention.kind == "local" and self.bank.local
 
     @property
     def width(self) -> int:

@@ -75,7 +75,7 @@ class ScaleConv(CachedKernels):
     @property
     def local(self) -> bool:
         """Whether each scale's responses depend on its own map alone, and on what is within reach."""
-        return self.interaction == 1
+        return self.interaction == 1 and self.jet.scales == 1
 
     @property
     def width(self) -> int:

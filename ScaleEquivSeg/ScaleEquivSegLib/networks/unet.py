@@ -163,6 +163,8 @@ def restate_statistics(network: nn.Module, batches: Sequence[Tensor]) -> None:
     norms = [m for m in network.modules() if isinstance(m, ScaleBatchNorm | GroupBatchNorm)]
     was_training, momenta = network.training, [m.momentum for m in norms]
     network.train()
+    for dropout in (m for m in network.modules() if isinstance(m, ScaleChannelDropout)):
+        dropout.eval()  # it would widen what the layers after it see
     for count, batch in enumerate(batches, start=1):
         for norm in norms:
             norm.momentum = 1 / count
