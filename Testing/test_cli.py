@@ -372,6 +372,20 @@ def test_the_verdicts_and_figures_go_into_reports_with_their_keys(folder: Path, 
     assert wanted | {"ml.1.a", "ml.1.b", "ml.2.a", "ml.2.b", "disagreement_regions"} <= set(figures)
 
 
+def test_a_reference_whose_segments_are_none_of_the_models_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, renamed = folder / "images" / "phantom_000005.nrrd", tmp_path / "renamed.seg.nrrd"
+    labels = read_volume(folder / "labels" / "phantom_000005.nrrd")
+    header = {}
+    for number, name in enumerate(("Head", "Corpus")):
+        header |= {f"Segment{number}_LabelValue": str(number + 1), f"Segment{number}_Name": name}
+    write_volume(labels, renamed, header=header)
+    arguments = ["scale-sweep", str(image), "--bundle", "phantom-unet", "--scales", "1", "--reference", str(renamed)]
+    assert main(arguments) == UnsuitableVolume.exit_code
+    assert "has no segment named Body; rename its segments first" in capsys.readouterr().err
+
+
 def test_a_report_that_cannot_be_written_has_its_exit_code(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert main(["models", "list", "--json", str(tmp_path / "file" / "list.json")]) == 8

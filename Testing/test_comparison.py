@@ -201,6 +201,14 @@ def test_a_class_only_one_file_names_gets_a_value_of_its_own() -> None:
     assert np.array_equal(b.array == 1, A.array == 2)
 
 
+def test_the_largest_value_there_is_leaves_room_for_a_class_of_its_own() -> None:
+    most = Volume(np.where(A.array == 2, 65535, A.array).astype(np.uint16), A.geometry)
+    (a, b), names = in_common_classes([labelmap(most, {1: "x", 65535: "y"}), labelmap(A, {1: "z", 2: "x"})])
+    assert names == {1: "x", 3: "z", 65535: "y"}
+    assert np.array_equal(a.array, most.array)
+    assert np.array_equal(b.array == 3, A.array == 1)
+
+
 def test_labels_without_names_take_those_of_the_others_or_are_called_by_number() -> None:
     _, names = in_common_classes([labelmap(A, {}), labelmap(A, {1: "Head"})])
     assert names == {1: "Head", 2: "2"}

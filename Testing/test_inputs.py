@@ -55,6 +55,11 @@ def test_the_same_image_for_two_channels_is_refused(two_channels: Bundle) -> Non
         check([noise(grid()), noise(grid())], two_channels)
 
 
+def test_two_channels_may_be_blank(two_channels: Bundle) -> None:
+    blank = Volume(np.zeros(noise(grid()).array.shape, np.float32), grid())
+    assert check([blank, blank], two_channels)[1] == []
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int16"])
 def test_a_label_map_is_refused(one_channel: Bundle, dtype: str) -> None:
     labels = (noise(grid()).array > 120).astype(dtype)

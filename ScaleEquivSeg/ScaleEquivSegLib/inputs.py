@@ -51,7 +51,7 @@ def notes_together(names: Sequence[str], channels: Sequence[Volume], hashes: Seq
     """Notes on how channels lie to each other; one image given twice, or no place in common, is an error."""
     for number, voxels in enumerate(hashes):
         first = hashes.index(voxels)
-        if first < number:
+        if first < number and np.ptp(channels[number].array):  # blank images are all alike
             raise UnsuitableVolume(
                 f"{names[first]} and {names[number]} are the same image; pick a different volume for each channel."
             )

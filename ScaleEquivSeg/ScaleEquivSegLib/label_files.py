@@ -9,7 +9,8 @@ from pathlib import Path
 from . import __version__
 from .bundles import Bundle, Label
 from .comparison import check_same_grid, laid_like
-from .labelmap import in_common_classes, read_labelmap, segment_header
+from .errors import UnsuitableVolume
+from .labelmap import class_key, in_common_classes, read_labelmap, segment_header
 from .provenance import origin_of, write_with_provenance
 from .volume import Volume
 
@@ -29,8 +30,12 @@ def read_comparable(
 
 
 def read_reference(path: Path, volume: Volume, bundle: Bundle) -> Volume:
-    """Reference labels on the grid of a volume, counted as a bundle counts its classes."""
-    (labels,), _ = in_common_classes([read_labelmap(path)], {label.value: label.name for label in bundle.labels})
+    """Reference labels on a volume's grid, counted as a bundle counts its classes; names, if any, must be theirs."""
+    labelmap = read_labelmap(path)
+    known = {class_key(name) for name in labelmap.names.values()}
+    if known and (absent := [label.name for label in bundle.labels if class_key(label.name) not in known]):
+        raise UnsuitableVolume(f"{path} has no segment named {', '.join(absent)}; rename its segments first.")
+    (labels,), _ = in_common_classes([labelmap], {label.value: label.name for label in bundle.labels})
     labels = laid_like(labels, volume.geometry)
     check_same_grid(volume, labels, "the image", str(path))
     return labels

@@ -91,8 +91,8 @@ def in_common_classes(
     """
     known = names or next((labelmap.names for labelmap in labelmaps if labelmap.names), {})
     names, values = dict(known), {class_key(name): value for value, name in known.items()}
-    everything = {*known, *(value for labelmap in labelmaps for value in (*labelmap.values, *labelmap.names))}
-    free = 1 + max(everything, default=0)
+    taken = {*known, *(value for labelmap in labelmaps for value in (*labelmap.values, *labelmap.names))}
+    free = (value for value in range(1, LARGEST_LABEL + 1) if value not in taken)
     volumes = []
     for labelmap in labelmaps:
         own = labelmap.names or known
@@ -101,9 +101,8 @@ def in_common_classes(
             name = own.get(value, str(value))
             key = class_key(name)
             if key not in values:
-                values[key] = free if value in names else value
+                values[key] = next(free) if value in names else value
                 names[values[key]] = name
-                free = max(free, values[key] + 1)
             lookup[value] = values[key]
         volumes.append(Volume(lookup[labelmap.volume.array], labelmap.volume.geometry))
     return volumes, dict(sorted(names.items()))
