@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -162,6 +163,20 @@ def test_a_damaged_checkpoint_does_not_take_the_place_of_the_one_before(tmp_path
     os.truncate(tmp_path / LAST, 10)
     files.save_checkpoint({"step": 3}, tmp_path / LAST)
     assert [torch.load(tmp_path / name)["step"] for name in (LAST, BEFORE)] == [3, 1]
+
+
+def test_there_is_a_last_checkpoint_while_the_next_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, last = TwoCheckpoints(), tmp_path / LAST
+    files.save_checkpoint({"step": 0}, last)
+
+    def watched(replace: Callable[..., None], *arguments: object) -> None:
+        assert last.exists()
+        replace(*arguments)
+        assert last.exists()
+
+    monkeypatch.setattr(os, "replace", partial(watched, os.replace))
+    files.save_checkpoint({"step": 1}, last)
+    assert [torch.load(tmp_path / name)["step"] for name in (LAST, BEFORE)] == [1, 0]
 
 
 def test_a_checkpoint_is_taken_for_whole_only_if_it_is(tmp_path: Path) -> None:

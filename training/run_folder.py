@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,7 +119,8 @@ class TwoCheckpoints(TorchCheckpointIO):
         with in_one_piece(path) as unfinished:
             torch.save(checkpoint, unfinished)
             if _is_whole(path):  # else the one before is all there is
-                os.replace(path, path.with_name(BEFORE))
+                with in_one_piece(path.with_name(BEFORE)) as copy:  # not moved: whoever reads finds the last one
+                    shutil.copyfile(path, copy)
 
 
 def _is_whole(path: Path) -> bool:
