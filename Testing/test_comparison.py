@@ -202,7 +202,7 @@ def test_a_class_only_one_file_names_gets_a_value_of_its_own() -> None:
 
 
 def test_the_largest_value_there_is_leaves_room_for_a_class_of_its_own() -> None:
-    most = Volume(np.where(A.array == 2, 65535, A.array).astype(np.uint16), A.geometry)
+    most = Volume(np.where(A.array == 2, np.uint16(65535), A.array), A.geometry)
     (a, b), names = in_common_classes([labelmap(most, {1: "x", 65535: "y"}), labelmap(A, {1: "z", 2: "x"})])
     assert names == {1: "x", 3: "z", 65535: "y"}
     assert np.array_equal(a.array, most.array)
