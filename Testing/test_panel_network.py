@@ -71,6 +71,13 @@ def test_what_a_card_says_is_never_taken_for_html(tmp_path: Path) -> None:
     assert "&lt;b&gt; 1" in html
 
 
+def test_what_is_kept_in_one_piece_is_said(tmp_path: Path) -> None:
+    folder = renamed(tmp_path, "whole")
+    assert "largest piece" not in card_as_html(read_bundle(folder))
+    change_card(folder, lambda card: card.update(postprocessing=[{"step": "largest_piece", "labels": ["Body"]}]))
+    assert "<b>Only the largest piece is kept of:</b> Body</p>" in card_as_html(read_bundle(folder))
+
+
 def test_of_figures_at_several_scales_the_mean_dice_is_said_of_each_and_the_rest_of_cases_as_they_are(
     tmp_path: Path,
 ) -> None:

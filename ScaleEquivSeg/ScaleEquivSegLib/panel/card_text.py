@@ -18,6 +18,7 @@ def card_as_html(bundle: Bundle) -> str:
         _("Description"): bundle.description,
         _("Intended use"): card["intended_use"],
         _("Limits"): card["limits"],
+        _("Only the largest piece is kept of"): _in_one_piece(bundle),
         _("Licence"): card["licence"],
         _("Training data"): f"{data['name']} ({data['licence']})",
         _("Citation"): data["citation"],
@@ -27,6 +28,10 @@ def card_as_html(bundle: Bundle) -> str:
     }
     lines = [f"<b>{escape(title)}:</b> {escape(text)}" for title, text in said.items() if text]
     return "".join(f"<p>{line}</p>" for line in [f"<b>{escape(bundle.name)} {escape(bundle.version)}</b>", *lines])
+
+
+def _in_one_piece(bundle: Bundle) -> str:
+    return ", ".join(label.name for label in bundle.labels if label.value in bundle.in_one_piece)
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:
