@@ -205,6 +205,8 @@ class ScaleEquivSegLogic(ScriptedLoadableModuleLogic):
 class ScaleEquivSegTest(ScriptedLoadableModuleTest):
     """Runs inside Slicer: the logic and the panel, on small phantoms. What computes is skipped without PyTorch."""
 
+    OBLIQUE = {"size": (40, 44, 36), "spacing": (1.25, 1.2, 1.4)}
+
     def setUp(self):
         slicer.mrmlScene.Clear()
 
@@ -223,24 +225,22 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
         else:
             self.delayDisplay("Every test passed")
 
-    def test_labels_lie_on_the_grid_of_an_oblique_volume_under_a_transform(self):
+    def test_labels_are_imported_voxel_for_voxel_onto_the_grid_of_an_oblique_volume_under_a_transform(self):
+        volume, exact = self.transformedPhantom()
+        self.assertLiesOnTheGridOf(volume, exact)
+        labels = self.makePhantom(**self.OBLIQUE).labels.array
+        for value, part in enumerate(("Segment_1", "Segment_2"), 1):
+            np.testing.assert_array_equal(self.mask(exact, part, volume), labels == value)
+
+    def test_a_run_finds_what_is_in_an_oblique_volume_under_a_transform(self):
         from ScaleEquivSegLib.comparison import dice
 
         self.skipIfItCannotCompute()
-        volume, exact = self.phantom(size=(40, 44, 36), spacing=(1.25, 1.2, 1.4))
-        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-        transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0])))
-        for node in (volume, exact):
-            node.SetAndObserveTransformNodeID(transform.GetID())
+        volume, exact = self.transformedPhantom()
         found = ScaleEquivSegLogic().segment(volume, "phantom-se_unet")
+        self.assertLiesOnTheGridOf(volume, found)
         for part in ("Segment_1", "Segment_2"):
             self.assertGreater(dice(self.mask(found, part, volume), self.mask(exact, part, volume)), 0.8)
-        labels = found.GetSegmentation().GetSegment("Segment_1").GetRepresentation("Binary labelmap")
-        of_labels, of_volume = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-        labels.GetImageToWorldMatrix(of_labels)
-        volume.GetIJKToRASMatrix(of_volume)
-        np.testing.assert_allclose(*map(slicer.util.arrayFromVTKMatrix, (of_labels, of_volume)), rtol=0, atol=1e-9)
-        self.assertIs(found.GetParentTransformNode(), transform)
 
     def test_a_comparison_has_the_right_figures_and_the_right_map(self):
         from ScaleEquivSegLib.comparison import dice
@@ -302,20 +302,40 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
         except SegmentationError as error:
             self.skipTest(str(error))
 
+    def makePhantom(self, size, spacing):
+        from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+
+        direction = ((0.8, -0.48, -0.36), (0.6, 0.64, 0.48), (0.0, 0.6, -0.8))  # oblique and left-handed
+        return make_phantom(PhantomSpec(seed=200_005, size=size, spacing=spacing, direction=direction))
+
     def phantom(self, size, spacing, volume=None, shift=0):
-        """An oblique phantom, or another segmentation of one that is there, its labels moved by some voxels."""
+        """A phantom and its exact segmentation, or another segmentation of one that is there, moved by some voxels."""
         from ScaleEquivSegLib.bundles import bundle_named
         from ScaleEquivSegLib.mrml.segmentations import import_segmentation
-        from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
         from ScaleEquivSegLib.volume import Volume
 
-        direction = ((0.8, -0.48, -0.36), (0.6, 0.64, 0.48), (0.0, 0.6, -0.8))  # and left-handed
-        phantom = make_phantom(PhantomSpec(seed=200_005, size=size, spacing=spacing, direction=direction))
+        phantom = self.makePhantom(size, spacing)
         image = phantom.channels[0]
         if volume is None:
             volume = slicer.util.addVolumeFromArray(image.array, image.geometry.ijk_to_ras, name="phantom")
         labels = Volume(np.roll(phantom.labels.array, shift, 2), image.geometry)
         return volume, import_segmentation(labels, bundle_named("phantom-unet").labels, volume, f"moved by {shift}")
+
+    def transformedPhantom(self):
+        """An oblique phantom turned by a transform, and its exact segmentation, imported there."""
+        volume, _untransformed = self.phantom(**self.OBLIQUE)
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0])))
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+        return self.phantom(**self.OBLIQUE, volume=volume)
+
+    def assertLiesOnTheGridOf(self, volume, segmentation):
+        labels = segmentation.GetSegmentation().GetSegment("Segment_1").GetRepresentation("Binary labelmap")
+        of_labels, of_volume = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+        labels.GetImageToWorldMatrix(of_labels)
+        volume.GetIJKToRASMatrix(of_volume)
+        np.testing.assert_allclose(*map(slicer.util.arrayFromVTKMatrix, (of_labels, of_volume)), rtol=0, atol=1e-9)
+        self.assertIs(segmentation.GetParentTransformNode(), volume.GetParentTransformNode())
 
     def mask(self, node, part, volume):
         """The voxels of a segment on the volume's grid."""

@@ -78,11 +78,19 @@ def test_the_extension_variable_is_one_double_quoted_line(name):
     assert extension_variable(f"EXTENSION_{name}").strip()
 
 
-def test_the_icon_of_the_catalogue_is_a_file_of_the_repository():
+@pytest.mark.parametrize("name", ["ICONURL", "SCREENSHOTURLS"])
+def test_the_pictures_of_the_catalogue_are_files_of_the_repository(name):
     folder = "${EXTENSION_HOMEPAGE}/raw/main/"
-    url = extension_variable("EXTENSION_ICONURL")
+    url = extension_variable(f"EXTENSION_{name}")
     assert url.startswith(folder)
     assert (ROOT / url.removeprefix(folder)).is_file()
+
+
+def test_ctest_runs_the_self_test_of_the_module():
+    assert "add_subdirectory(Testing)" in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    text = (ROOT / "Testing" / "CMakeLists.txt").read_text(encoding="utf-8")
+    (script,) = re.findall(r"SCRIPT \$\{ScaleEquivSeg_SOURCE_DIR\}/(\S+)", text)
+    assert ROOT / script == MODULE / "ScaleEquivSeg.py"
 
 
 # The catalogue
