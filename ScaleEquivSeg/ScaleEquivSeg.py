@@ -205,7 +205,7 @@ class ScaleEquivSegLogic(ScriptedLoadableModuleLogic):
 class ScaleEquivSegTest(ScriptedLoadableModuleTest):
     """Runs inside Slicer: the logic and the panel, on small phantoms. What computes is skipped without PyTorch."""
 
-    OBLIQUE = {"size": (40, 44, 36), "spacing": (1.25, 1.2, 1.4)}
+    SIZE_AND_SPACING = (40, 44, 36), (1.25, 1.2, 1.4)
 
     def setUp(self):
         slicer.mrmlScene.Clear()
@@ -228,7 +228,7 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
     def test_labels_are_imported_voxel_for_voxel_onto_the_grid_of_an_oblique_volume_under_a_transform(self):
         volume, exact = self.transformedPhantom()
         self.assertLiesOnTheGridOf(volume, exact)
-        labels = self.makePhantom(**self.OBLIQUE).labels.array
+        labels = self.makePhantom(*self.SIZE_AND_SPACING).labels.array
         for value, part in enumerate(("Segment_1", "Segment_2"), 1):
             np.testing.assert_array_equal(self.mask(exact, part, volume), labels == value)
 
@@ -323,11 +323,11 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
 
     def transformedPhantom(self):
         """An oblique phantom turned by a transform, and its exact segmentation, imported there."""
-        volume, _untransformed = self.phantom(**self.OBLIQUE)
+        volume, _untransformed = self.phantom(*self.SIZE_AND_SPACING)
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
         transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0])))
         volume.SetAndObserveTransformNodeID(transform.GetID())
-        return self.phantom(**self.OBLIQUE, volume=volume)
+        return self.phantom(*self.SIZE_AND_SPACING, volume)
 
     def assertLiesOnTheGridOf(self, volume, segmentation):
         labels = segmentation.GetSegmentation().GetSegment("Segment_1").GetRepresentation("Binary labelmap")

@@ -303,6 +303,21 @@ def test_slicer_installs_what_pip_would():
     assert set(of_pip) - set(requirements()) == {"numpy", "SimpleITK", "torch"}
 
 
+# Licences
+
+
+@pytest.mark.parametrize("card", sorted(RESOURCES.glob("Models/*/card.json")), ids=lambda path: path.parent.name)
+def test_the_licence_of_a_bundled_model_and_its_data_are_named_where_pip_and_readers_look(card):
+    told = json.loads(card.read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert told["licence"] in project["license"].split(" AND ")
+    assert "NOTICE.txt" in project["license-files"]
+    notice = " ".join((ROOT / "NOTICE.txt").read_text(encoding="utf-8").split())
+    assert f"{told['task'].removesuffix('-4ch')}-* {told['licence']}" in notice
+    cited = told["training_data"]["citation"]
+    assert cited.startswith("none;") or all(work in notice for work in cited.split("; "))
+
+
 # The wheel
 
 
