@@ -87,7 +87,9 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # The end of the batch, not of the import: only then do the selectors know the imported nodes.
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndBatchProcessEvent, self.onSceneEndBatch)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
+        # Before the selectors, which choose the next node in their list for one that goes.
+        about_to_remove = slicer.mrmlScene.NodeAboutToBeRemovedEvent
+        self.addObserver(slicer.mrmlScene, about_to_remove, self.onNodeAboutToBeRemoved, priority=1000.0)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self.bindParameters()
 
@@ -113,7 +115,7 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.unbindParameters()
 
     def onSceneEndClose(self, caller, event):
-        if self.parent.isEntered:
+        if self.parent.isEntered or self.parent.visible:  # a second widget of the module is never entered
             self.bindParameters()
 
     def onSceneEndBatch(self, caller, event):
@@ -128,8 +130,7 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.forget_node(node)
 
     def onNodeRemoved(self, caller, event):
-        # A parameter that named the node keeps it in Slicer's cache until it is read anew.
-        self.onSceneEndBatch(caller, event)
+        self.panel.refresh_soon()
 
     def bindParameters(self):
         if self._parameters is None:

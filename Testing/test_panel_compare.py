@@ -405,6 +405,7 @@ def test_next_takes_every_slice_view_to_the_regions_largest_first(user: Comparer
     assert user.ui.disagreementLabel.text == "Region 1 of 2: 0.06 ml"
     assert centre_of_views()[0] == pytest.approx(world)
     slicer.mrmlScene.RemoveNode(user.volume)
+    user.host.process_events()
     user.choose(user.scan("next"))  # where what is compared is laid now
     user.ui.nextRegionButton.click()
     user.host.raise_exceptions()

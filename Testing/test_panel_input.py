@@ -429,6 +429,23 @@ def test_a_new_region_holds_the_whole_volume(user: User) -> None:
     assert user.ui.segmentButton.enabled
 
 
+def test_a_region_that_was_made_before_there_was_a_volume_holds_it_when_it_comes(user: User) -> None:
+    box = user.ui.regionSelector.addNode()
+    user.host.process_events()
+    assert not any(box.GetSize())
+    volume = user.load(QUICK)
+    user.choose(volume)
+    user.host.process_events()
+    found, wanted = [0.0] * 6, [0.0] * 6
+    box.GetRASBounds(found)
+    volume.GetRASBounds(wanted)
+    assert np.allclose(found, wanted)
+    box.SetSizeWorld([0.0, 0.0, 0.0])
+    user.choose(user.load(QUICK, "another"))
+    user.host.process_events()
+    assert not any(box.GetSize())  # it is the user's now
+
+
 def test_a_frame_of_a_sequence_can_be_chosen_and_is_what_is_segmented(user: User) -> None:
     sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "heart")
     for number in range(3):

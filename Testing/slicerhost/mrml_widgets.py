@@ -36,7 +36,19 @@ def _follow(widget: QtWidgets.QWidget, observed: Any, event: int, call: Callable
 
 def _observe_scene(widget: SceneWidget, scene: Any) -> list[tuple[Any, int]]:
     events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent)
-    return [_follow(widget, scene, event, lambda _: widget._scene_edited()) for event in events]
+    return [
+        *(_follow(widget, scene, event, lambda _: widget._scene_edited()) for event in events),
+        (scene, scene.AddObserver(scene.NodeAboutToBeRemovedEvent, _leaving(widget))),
+    ]
+
+
+def _leaving(widget: SceneWidget) -> Callable[..., None]:
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def notify(scene: Any, _event: str, node: Any) -> None:
+        if shiboken6.isValid(widget) and not scene.IsBatchProcessing():
+            widget._node_leaves(node)
+
+    return notify
 
 
 class SceneWidget(QtWidgets.QWidget):
@@ -63,6 +75,9 @@ class SceneWidget(QtWidgets.QWidget):
 
     def _scene_edited(self) -> None:
         """Called whenever a node comes or goes."""
+
+    def _node_leaves(self, node: Any) -> None:
+        """Called before a node goes."""
 
 
 @stand_in
@@ -114,6 +129,7 @@ class qMRMLNodeComboBox(SceneWidget):
             "baseName": "",
         }
         self._box = QtWidgets.QComboBox(self)
+        self._box.setFocusProxy(self)
         column = QtWidgets.QHBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._box)
@@ -158,6 +174,12 @@ class qMRMLNodeComboBox(SceneWidget):
         self._box.setCurrentIndex(index if index >= 0 else min(0, self._box.count - 1))
         self._box.blockSignals(blocked)
         self._chosen()
+
+    def _node_leaves(self, node: Any) -> None:
+        # Qt's combo box chooses the next entry for a chosen one that is removed: so does Slicer's.
+        row = self._box.findData(node.GetID())
+        if row >= 0:
+            self._box.removeItem(row)
 
     def _renamed(self, node: Any) -> None:
         index = self._box.findData(node.GetID())

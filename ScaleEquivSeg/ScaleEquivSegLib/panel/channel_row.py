@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..bundles import Channel
+from .showing import reach_by_keys
 
 
 class ChannelRow:
@@ -64,6 +65,7 @@ class ChannelRow:
         selector.noneEnabled = True
         selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)  # long names do not widen the panel
         selector.setMRMLScene(slicer.mrmlScene)
+        reach_by_keys(selector)
         selector.toolTip = _("The volume that shows {channel} ({modality}).").format(
             channel=channel.name, modality=channel.modality
         )

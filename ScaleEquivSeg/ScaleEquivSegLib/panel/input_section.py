@@ -30,6 +30,10 @@ class InputSection:
         self._rows: list[ChannelRow] = []
         self._offered: set[str] | None = None
         self._missing_task = ""
+        self._new_region = ""
+        """The id of a region that was made before there was a volume to fit it to."""
+        self._told_of: list[Any] = []
+        """The volumes that were chosen at the last look."""
         self._watch = Watch(desk.changed_soon)
         self._ui.taskSelector.connect("currentTextChanged(QString)", self._on_task)
         self._ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._on_new_region)
@@ -60,6 +64,8 @@ class InputSection:
         self._assign()
         for row, volume in zip(self._rows, self.volumes, strict=True):
             row.show(volume)
+        self._fit_new_region()
+        self._forget_outcome()
         self._watch_chosen()
 
     def obstacle(self) -> str:
@@ -157,6 +163,14 @@ class InputSection:
                 # None may also be what is left of a volume that was deleted.
                 parameters.taskChosen = parameters.taskChosen or node is not None
 
+    def _forget_outcome(self) -> None:
+        """What became of the last job is not to be read for what becomes of another volume."""
+        ids = [volume.GetID() for volume in self.volumes if volume is not None]
+        if ids and ids != self._told_of and not self._desk.running:
+            if self._told_of:
+                self._desk.outcome = ""
+            self._told_of = ids
+
     def _watch_chosen(self) -> None:
         volumes = [volume for volume in self.volumes if volume is not None]
         others = [self.region, *map(browser_of, volumes)]
@@ -190,7 +204,16 @@ class InputSection:
 
     def _on_new_region(self, region: Any) -> None:
         """A region that was just made holds all of the volume, to be made smaller by its handles."""
-        if self.volumes and self.volumes[0] is not None:
+        self._new_region = region.GetID()
+        self._fit_new_region()
+
+    def _fit_new_region(self) -> None:
+        """Where there is no volume yet, as soon as there is one, unless the region was drawn or deleted meanwhile."""
+        region = slicer.mrmlScene.GetNodeByID(self._new_region) if self._new_region else None
+        if region is None or any(region.GetSize()):
+            self._new_region = ""
+        elif self.volumes and self.volumes[0] is not None:
+            self._new_region = ""
             bounds = [0.0] * 6
             self.volumes[0].GetRASBounds(bounds)
             low, high = bounds[::2], bounds[1::2]

@@ -13,9 +13,11 @@ from .folders_box import FoldersBox
 from .input_section import InputSection
 from .network_section import NetworkSection
 from .packages import Packages
+from .parameters import forget
 from .probe_section import ProbeSection
 from .result_section import ResultSection
 from .segment_section import SegmentSection
+from .showing import reach_by_keys
 
 
 class Panel:
@@ -23,6 +25,9 @@ class Panel:
 
     def __init__(self, ui: Any) -> None:
         self.desk = Desk(ui, self.refresh)
+        for widget in vars(ui).values():
+            if isinstance(widget, slicer.qMRMLNodeComboBox):
+                reach_by_keys(widget)
         inputs, networks, results = InputSection(self.desk), NetworkSection(self.desk), ResultSection(self.desk)
         packages = Packages(self.desk)
         segment = SegmentSection(self.desk, inputs, networks, results, packages)
@@ -58,12 +63,15 @@ class Panel:
         self.desk.changed_soon()
 
     def stop(self, reason: str) -> None:
-        """End what runs at once."""
+        """End what runs at once; what became of an earlier run is not to be read for what becomes of the next scene."""
+        self.desk.outcome = ""
         self.desk.stop(reason)
 
     def forget_node(self, node: Any) -> None:
-        """A node leaves the scene."""
+        """A node is about to leave the scene."""
         self.desk.forget_node(node)
+        if self.desk.parameters is not None:
+            forget(self.desk.parameters, node)
 
     def close(self) -> None:
         """The panel goes; the scene stays."""

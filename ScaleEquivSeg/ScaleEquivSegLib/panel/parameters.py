@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
+import slicer
 from slicer import (
     vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
@@ -82,3 +83,13 @@ class ScaleEquivSegParameterNode:
     probeFrom: Annotated[float, WithinRange(0.25, 1.0)] = 0.5
     probeTo: Annotated[float, WithinRange(1.0, 4.0)] = 2.0
     probeSteps: Annotated[int, WithinRange(2, 15)] = 5
+
+
+def forget(parameters: Any, node: slicer.vtkMRMLNode) -> None:
+    """Choose a node nowhere any more."""
+    with slicer.util.NodeModify(parameters.parameterNode):
+        if node in parameters.inputVolumes:
+            parameters.inputVolumes = [None if each is node else each for each in parameters.inputVolumes]
+        for name in ScaleEquivSegParameterNode.__annotations__:
+            if getattr(parameters, name) is node:
+                setattr(parameters, name, None)

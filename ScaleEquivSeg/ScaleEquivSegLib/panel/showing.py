@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import qt
+
 
 def show_choices(selector: Any, choices: Sequence[str], chosen: str | None = None) -> None:
     """Fill a combo box, if it shows others, and choose an entry, if one is given; nobody hears of it."""
@@ -15,3 +17,9 @@ def show_choices(selector: Any, choices: Sequence[str], chosen: str | None = Non
     if chosen is not None:
         selector.setCurrentIndex(selector.findText(chosen))
     selector.blockSignals(was_blocked)
+
+
+def reach_by_keys(selector: Any) -> None:
+    """Let the Tab key reach a selector of nodes: Slicer's takes no keys, and has its combo box leave them to it."""
+    for box in selector.findChildren(qt.QComboBox):
+        box.setFocusProxy(None)
