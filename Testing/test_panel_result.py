@@ -10,7 +10,7 @@ import pytest
 import slicer
 import vtk
 
-from panel_user import OBLIQUE, FullScene, User, labels_of, node_ids
+from panel_user import OBLIQUE, QUICK, FullScene, User, labels_of, node_ids
 from quick_answers import quick_labels
 from ScaleEquivSegLib.mrml.segmentations import reference_volume
 from ScaleEquivSegLib.phantom import PhantomSpec
@@ -228,6 +228,25 @@ def test_volumes_are_shown_by_segment_and_network_and_come_back_with_the_scene(q
     slicer.mrmlScene.RemoveNode(quick.results[0])
     quick.host.process_events()
     assert {network for _segment, network in shown_volumes(quick)} == {"Baseline"}
+
+
+def test_volumes_of_other_scans_than_the_chosen_one_are_said_to_be(quick: User) -> None:
+    note = quick.ui.volumesNote
+    quick.start()
+    quick.wait()
+    assert note.isHidden()
+    header = quick.ui.volumesTable.horizontalHeaderItem
+    assert [header(column).toolTip() for column in range(2)] == [node.GetName() for node in quick.results]
+    first = [node.GetName() for node in quick.results]
+    quick.choose(quick.load(QUICK, "next"), "Equivariant")
+    assert note.text == f"Not of the volume chosen in Input: {first[0]}, {first[1]}."
+    quick.start()
+    quick.wait()
+    assert note.text == f"Not of the volume chosen in Input: {first[1]}."
+    slicer.mrmlScene.RemoveNode(quick.channel_selector().currentNode())
+    quick.host.process_events()
+    assert note.text == f"Not of the volume chosen in Input: {first[1]}."  # and not of the same as the other
+    quick.ui.networkSelector.currentText = "Both"
 
 
 def test_volumes_of_an_edited_result_are_out_of_date_until_they_are_measured_again(quick: User) -> None:

@@ -153,6 +153,9 @@ def test_progress_is_shown_in_percent_with_phase_and_time_left(quick: User) -> N
     assert quick.status == "phantom-unet: Segmenting, about 12 s left (42 %)"
     assert quick.ui.progressBar.value == 42
     assert quick.ui.progressBar.text == "42%"
+    quick.ui.cancelButton.click()
+    job.receive(told)  # from before the worker heard of it
+    assert quick.status == "Cancelling…"
     quick.widget.panel.stop("")
 
 

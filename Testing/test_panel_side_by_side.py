@@ -41,6 +41,44 @@ def test_the_user_may_leave_the_layout_by_other_means(user: Comparer) -> None:
     assert user.layout == RED_ALONE
 
 
+def test_the_users_own_views_stay_where_they_are_while_those_side_by_side_are_scrolled(user: Comparer) -> None:
+    red = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
+    red.GetSliceCompositeNode().SetBackgroundVolumeID(user.volume.GetID())
+    red.GetSliceCompositeNode().SetLinkedControl(True)
+    red.FitSliceToAll()
+    red.SetSliceOffset(3.0)
+    user.pair()
+    user.ui.sideBySideButton.click()
+    left, right = (slicer.app.layoutManager().sliceWidget(name).sliceLogic() for name in COMPARED_VIEWS)
+    left.StartSliceOffsetInteraction()
+    left.SetSliceOffset(7.0)
+    left.EndSliceOffsetInteraction()
+    assert right.GetSliceOffset() == pytest.approx(7.0)
+    assert red.GetSliceOffset() == pytest.approx(3.0)
+    groups = [
+        {slicer.mrmlScene.GetSingletonNode(name, kind).GetViewGroup() for name in names}
+        for kind, names in (
+            *((kind, COMPARED_VIEWS) for kind in ("vtkMRMLSliceNode", "vtkMRMLViewNode")),
+            ("vtkMRMLSliceNode", ("Red", "Green", "Yellow")),
+        )
+    ]
+    assert groups[0] == groups[1]
+    assert groups[0].isdisjoint(groups[2])
+    assert len(groups[0]) == 1
+
+
+def test_a_segmentation_that_a_script_made_without_a_display_is_shown_too(user: Comparer) -> None:
+    one, _two = user.pair()
+    bare = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "bare")
+    bare.SetReferenceImageGeometryParameterFromVolumeNode(user.volume)
+    bare.GetSegmentation().AddEmptySegment("Segment_1", "Head")
+    user.choose_pair(one, bare)
+    user.ui.sideBySideButton.click()
+    user.host.raise_exceptions()
+    assert shown_in(bare, user.views()) == [False, True]
+    assert user.compare() == "Done. Not compared, as not all have it: Body of one."
+
+
 def test_side_by_side_follows_the_selectors(user: Comparer) -> None:
     one, two = user.pair()
     third = user.segmentation("three", slice(1, 5), slice(2, 6))

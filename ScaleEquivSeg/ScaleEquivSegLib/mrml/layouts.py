@@ -18,6 +18,8 @@ PLOT_LAYOUT = 7302
 
 _FORMER = f"{ATTRIBUTES}FormerLayout"
 _COLORS = ("#2A9D8F", "#E09F3E")
+_OWN_GROUP = '<property name="viewgroup" action="default">7301</property>'
+"""Views are linked within a group: those of the user stay as they are."""
 
 
 def _row(*views: str) -> str:
@@ -28,9 +30,9 @@ def _column(*rows: str) -> str:
     return f'<layout type="vertical" split="true">{"".join(f"<item>{row}</item>" for row in rows)}</layout>'
 
 
-def _slice_view(name: str, orientation: str, color: str, label: str) -> str:
+def _slice_view(name: str, orientation: str, color: str, label: str, more: str = "") -> str:
     return (
-        f'<view class="vtkMRMLSliceNode" singletontag="{name}">'
+        f'<view class="vtkMRMLSliceNode" singletontag="{name}">{more}'
         f'<property name="orientation" action="default">{orientation}</property>'
         f'<property name="viewlabel" action="default">{label}</property>'
         f'<property name="viewcolor" action="default">{color}</property></view>'
@@ -41,11 +43,11 @@ _DESCRIPTIONS = {
     SIDE_BY_SIDE_LAYOUT: _column(
         _row(
             *(
-                _slice_view(view, "Axial", color, label)
+                _slice_view(view, "Axial", color, label, _OWN_GROUP)
                 for view, color, label in zip(COMPARED_VIEWS, _COLORS, "AB", strict=True)
             )
         ),
-        _row(*(f'<view class="vtkMRMLViewNode" singletontag="{view}"></view>' for view in COMPARED_VIEWS)),
+        _row(*(f'<view class="vtkMRMLViewNode" singletontag="{view}">{_OWN_GROUP}</view>' for view in COMPARED_VIEWS)),
     ),
     PLOT_LAYOUT: _column(
         _row(

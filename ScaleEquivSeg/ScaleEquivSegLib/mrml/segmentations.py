@@ -99,4 +99,5 @@ def show_closed_surfaces(nodes: Sequence[slicer.vtkMRMLSegmentationNode], visibl
     for node in nodes:
         if visible:
             node.CreateClosedSurfaceRepresentation()
+        node.CreateDefaultDisplayNodes()  # where there is none
         node.GetDisplayNode().SetVisibility3D(visible)

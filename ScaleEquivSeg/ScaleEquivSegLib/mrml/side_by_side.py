@@ -29,6 +29,9 @@ def show_side_by_side(volume: slicer.vtkMRMLScalarVolumeNode, sides: Sequence[Si
     scene = volume.GetScene()
     end_side_by_side(scene)
     show_layout(SIDE_BY_SIDE_LAYOUT)
+    for side in sides:
+        for node in side.segmentations:
+            node.CreateDefaultDisplayNodes()  # a script may have made it without
     others = _other_views(scene)
     halves = [_views(scene, name) for name in COMPARED_VIEWS]
     for node in _segmentations(scene):

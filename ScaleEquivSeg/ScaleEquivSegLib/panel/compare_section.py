@@ -184,11 +184,11 @@ def _sides_of(compared: Compared) -> list[Side]:
 
 def _legend(node: slicer.vtkMRMLSegmentationNode) -> str:
     """A line of HTML for each segment, its colour before its name."""
-    lines = []
+    lines, display = [], node.GetDisplayNode()
     for segment_id in node.GetSegmentation().GetSegmentIDs():
         segment = node.GetSegmentation().GetSegment(segment_id)
         color = "".join(f"{round(255 * part):02x}" for part in segment.GetColor())
-        visible = node.GetDisplayNode().GetSegmentVisibility(segment_id)
+        visible = display is None or display.GetSegmentVisibility(segment_id)
         name = segment.GetName() if visible else _("{segment} (hidden)").format(segment=segment.GetName())
         lines.append(f'<span style="color:#{color}">\N{BLACK SQUARE}</span> {escape(name)}')
     return "<br>".join(lines)

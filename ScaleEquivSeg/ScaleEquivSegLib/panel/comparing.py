@@ -212,7 +212,7 @@ class Comparing:
     def _imported_map(self, comparison: _Comparison, labels: Volume) -> slicer.vtkMRMLSegmentationNode:
         a, b = (node.GetName() for node in comparison.nodes)
         if comparison.against_reference:
-            classes, title = list(ERROR_LABELS), _("{a}: errors against {b}").format(a=a, b=b)
+            classes, title = _error_labels(), _("{a}: errors against {b}").format(a=a, b=b)
         else:
             classes, title = _agreement_labels(a, b), _("{a} / {b}: agreement").format(a=a, b=b)
         return import_segmentation(labels, classes, self._compared.volume, title)
@@ -235,8 +235,14 @@ class Comparing:
 
 
 def _agreement_labels(a: str, b: str) -> list[Label]:
-    names = {Agreement.ONLY_A: _("Only {name}").format(name=a), Agreement.ONLY_B: _("Only {name}").format(name=b)}
-    return [replace(label, name=names.get(Agreement(label.value), label.name)) for label in AGREEMENT_LABELS]
+    only = _("Only {name}")
+    names = only.format(name=a), only.format(name=b), _("Both"), _("Different classes")
+    return [replace(label, name=name) for label, name in zip(AGREEMENT_LABELS, names, strict=True)]
+
+
+def _error_labels() -> list[Label]:
+    names = _("False positive"), _("False negative"), _("True positive"), _("Wrong class")
+    return [replace(label, name=name) for label, name in zip(ERROR_LABELS, names, strict=True)]
 
 
 def _titles() -> list[str]:

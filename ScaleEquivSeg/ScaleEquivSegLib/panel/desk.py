@@ -83,9 +83,9 @@ class Desk:
         self._job = Job(work, self.worker.send, self._on_progress, self._on_end)
         self.ui.progressBar.value = 0
         self.ui.progressBar.show()
-        self.changed()
         self._say(_("Starting…"))  # what became of the last job is not to be read for what becomes of this one
         self._job.start()
+        self.changed()
 
     def cancel(self) -> None:
         """Ask the job to end; a worker that does not listen is ended."""

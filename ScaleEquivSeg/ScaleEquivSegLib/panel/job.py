@@ -103,6 +103,8 @@ class Job:
                 self._take(reply)
 
     def _take(self, reply: Reply) -> None:
+        if reply["type"] == "progress" and self._cancelled:
+            return  # said before it heard of it
         if reply["type"] == "progress":
             phase = reply["phase"]
             fraction = HOW_FAR[phase] if phase in HOW_FAR else reply["fraction"]

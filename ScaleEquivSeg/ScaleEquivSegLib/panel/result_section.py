@@ -14,7 +14,7 @@ from ..bundles import Bundle
 from ..errors import SegmentationError
 from ..mrml.contents import volumes_ml
 from ..mrml.products import is_out_of_date, mark_up_to_date
-from ..mrml.segmentations import show_closed_surfaces
+from ..mrml.segmentations import reference_volume, show_closed_surfaces
 from ..mrml.side_by_side import end_side_by_side
 from .desk import Desk
 from .segmenting import VOLUMES_ML, Result, Target
@@ -39,11 +39,16 @@ class ResultSection:
         results = self._results()
         self._show_volumes(results)
         edited = [title for title, node in results.items() if is_out_of_date(node)]
-        self._ui.volumesNote.text = _("Out of date: {networks} was edited after its volumes were measured.").format(
-            networks=_(" and ").join(edited)
-        )
-        for widget in (self._ui.volumesNote, self._ui.measureButton):
-            widget.setVisible(bool(edited))
+        notes = [self._of_other_volumes(list(results.values()))]
+        if edited:
+            notes.append(
+                _("Out of date: {networks} was edited after its volumes were measured.").format(
+                    networks=_(" and ").join(edited)
+                )
+            )
+        self._ui.volumesNote.text = " ".join(filter(None, notes))
+        self._ui.volumesNote.setVisible(any(notes))
+        self._ui.measureButton.setVisible(bool(edited))
         self._ui.show3DButton.enabled = bool(results)
 
     def targets(self, bundles: Sequence[Bundle]) -> list[Target]:
@@ -89,6 +94,15 @@ class ResultSection:
         found = {_("Equivariant"): parameters.equivariantResult, _("Baseline"): parameters.baselineResult}
         return {title: node for title, node in found.items() if node is not None}
 
+    def _of_other_volumes(self, nodes: Sequence[Any]) -> str:
+        """Which results are of another volume than the one chosen in Input, or than each other; empty if none is."""
+        chosen = [volume for volume in self._desk.parameters.inputVolumes[:1] if volume is not None] if nodes else []
+        volume = (chosen or [reference_volume(node) for node in nodes[:1]] or [None])[0]
+        others = [node.GetName() for node in nodes if reference_volume(node) is not volume]
+        if not others:
+            return ""
+        return _("Not of the volume chosen in Input: {results}.").format(results=", ".join(others))
+
     def _show_volumes(self, results: Mapping[str, Any]) -> None:
         """One row per segment, one column per network, in millilitres."""
         table = self._ui.volumesTable
@@ -98,6 +112,8 @@ class ResultSection:
         table.setColumnCount(len(columns))
         table.setVerticalHeaderLabels([_("{segment} (ml)").format(segment=name) for name in names])
         table.setHorizontalHeaderLabels(list(results))
+        for number, node in enumerate(results.values()):
+            table.horizontalHeaderItem(number).setToolTip(node.GetName())
         for number, column in enumerate(columns):
             for row, name in enumerate(names):
                 table.setItem(row, number, qt.QTableWidgetItem(f"{column[name]:.2f}" if name in column else ""))
