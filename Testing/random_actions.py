@@ -178,7 +178,10 @@ def choose_a_frame(user: RandomUser) -> bool:
 
 def make_a_region(user: RandomUser) -> bool:
     if user.ui.regionSelector.enabled:
-        user.keep(user.ui.regionSelector.addNode())
+        region = user.ui.regionSelector.addNode()
+        user.keep(region)
+        if not any(region.GetSize()):
+            user.unfitted.add(region.GetID())
     return bool(user.ui.regionSelector.enabled)
 
 

@@ -34,6 +34,8 @@ class RandomUser(User):
         self.kept: dict[str, str] = {}
         self.given_away: set[str] = set()
         """Nodes that the user has agreed to have replaced."""
+        self.unfitted: set[str] = set()
+        """Regions that were made before there was a volume, to which the panel may fit them once."""
         self._histories: dict[Any, Any] = {}
         self._done = 0
         host.answer = self._answer

@@ -115,7 +115,10 @@ def check_nodes(user: RandomUser) -> None:
     for node_id, before in list(user.kept.items()):
         node = slicer.mrmlScene.GetNodeByID(node_id)
         assert node is not None, f"{node_id} was lost"
-        if contents(node) != before:
+        if contents(node) != before and node_id in user.unfitted:
+            user.unfitted.remove(node_id)
+            user.keep(node)
+        elif contents(node) != before:
             assert node.GetAttribute(PRODUCT) or node_id in user.given_away, f"{node.GetName()} was changed"
             assert was_done
             user.keep(node)
