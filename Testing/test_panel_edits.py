@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import slicer
 
 from comparing_user import Comparer, comparer, edit, moved
+from panel_user import OBLIQUE, QUICK
 
 user = pytest.fixture(comparer)
 
@@ -105,3 +107,28 @@ def test_a_saved_scene_knows_what_is_out_of_date_and_saving_is_no_edit(user: Com
     edit(third)
     user.host.process_events()
     assert not user.ui.figuresNote.isHidden()
+
+
+@pytest.mark.parametrize(
+    "how", [None, edit, rename, remove_segment], ids=["as it was", "painted", "renamed", "removed"]
+)
+def test_what_was_edited_before_anybody_watched_is_noticed_when_the_panel_is_opened(
+    user: Comparer, tmp_path: Path, how: Callable[[Any], Any] | None
+) -> None:
+    """As when yesterday's scene is opened and corrected in Segment Editor, and the panel afterwards."""
+    user.choose(user.load(replace(QUICK, spacing=(2.1, 2, 1.9), direction=OBLIQUE), "phantom"), "Both")
+    user.start()
+    user.wait()
+    user.compare()
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    user.host.clear_scene()
+    user.host.select_module("segmentations")
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    user.host.process_events()
+    if how is not None:
+        how(user.named("phantom equivariant"))
+    user.host.select_module("ScaleEquivSeg")
+    user.host.process_events()
+    assert user.ui.volumesNote.isHidden() == user.ui.figuresNote.isHidden() == (how is None)
+    outdated = user.ui.disagreementLabel.text.startswith("Out of date")
+    assert outdated == (how is not None)

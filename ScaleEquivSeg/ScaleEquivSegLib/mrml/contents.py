@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeAlias
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
+from vtk.util.numpy_support import vtk_to_numpy
 
 from ..errors import UnsuitableVolume
 
@@ -35,6 +37,57 @@ def place_of(node: Source) -> Contents:
 def edited_since(before: Mapping[Source, Contents]) -> list[Source]:
     """The nodes that do not hold any more what they held."""
     return [node for node, contents in before.items() if contents_of(node) != contents]
+
+
+def fingerprint(node: Source) -> str:
+    """The same as before, in another session too, if voxels, names and order are; every voxel is looked at. The
+    transform that a node is under does not count."""
+    held: tuple[object, ...]
+    if node.IsA("vtkMRMLVolumeNode"):
+        matrix, *_size = _grid(node)
+        held = (*_rounded(matrix), _checksum(slicer.util.arrayFromVolume(node)) if node.GetImageData() else 0)
+    elif node.IsA("vtkMRMLSegmentationNode"):
+        held = tuple(_segment_fingerprints(node.GetSegmentation()))
+    else:
+        size, matrix, inside_out = _box(node)
+        held = (*_rounded(size), *_rounded(matrix), inside_out)
+    return f"{zlib.crc32(repr(held).encode()):08x}"
+
+
+def _segment_fingerprints(segmentation: slicer.vtkSegmentation) -> list[tuple[object, ...]]:
+    """Segments of one image share its checksum, which costs more than the rest."""
+    segments = [segmentation.GetSegment(each) for each in segmentation.GetSegmentIDs()]
+    held = [(segment, segment.GetRepresentation(segmentation.GetSourceRepresentationName())) for segment in segments]
+    checksums = {id(data): 0 if data is None else _data_checksum(data) for _segment, data in held}
+    return [(segment.GetName(), segment.GetLabelValue(), checksums[id(data)]) for segment, data in held]
+
+
+def _data_checksum(data: vtk.vtkDataObject) -> int:
+    """Of labels without the zeros around them, which come and go with files; else of the points of a surface."""
+    if not data.IsA("vtkOrientedImageData"):
+        points = data.GetPoints() if data.IsA("vtkPolyData") else None
+        return 0 if points is None else _checksum(vtk_to_numpy(points.GetData()))
+    scalars = data.GetPointData().GetScalars()
+    if scalars is None or not data.GetNumberOfPoints():
+        return 0
+    labels = vtk_to_numpy(scalars).reshape(data.GetDimensions()[::-1])
+    box = [np.flatnonzero(labels.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    if not all(map(len, box)):
+        return 0
+    matrix, corner = vtk.vtkMatrix4x4(), [found[0] for found in box[::-1]]
+    data.GetImageToWorldMatrix(matrix)
+    place = matrix.MultiplyPoint([*(first + low for first, low in zip(corner, data.GetExtent()[::2], strict=True)), 1])
+    voxels = labels[tuple(slice(found[0], found[-1] + 1) for found in box)]
+    return zlib.crc32(repr(_rounded(place)).encode(), _checksum(voxels))
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, zlib.crc32(repr(array.shape).encode()))
+
+
+def _rounded(values: Iterable[Any]) -> tuple[float, ...]:
+    """As files keep them."""
+    return tuple(round(float(value), 3) + 0.0 for value in values)
 
 
 def _held_by(node: Source) -> Contents:

@@ -3,16 +3,20 @@ A node that the user made, or that was made of other nodes, is never touched."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import slicer
 
+from .contents import fingerprint
 from .segmentations import ATTRIBUTES
 
 _KIND = f"{ATTRIBUTES}Product"
 _SOURCE = f"{ATTRIBUTES}Source"
 _OUT_OF_DATE = f"{ATTRIBUTES}OutOfDate"
+_CONTENTS = f"{ATTRIBUTES}Contents"
+"""The fingerprints of what something was measured of, when it was."""
 
 
 def earlier_product(kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> Any:
@@ -34,7 +38,7 @@ def products_of(kind: str, source: slicer.vtkMRMLNode) -> list[Any]:
 def sign_product(node: slicer.vtkMRMLNode, kind: str, sources: Sequence[slicer.vtkMRMLNode]) -> None:
     """Remember what a node was made of; as references, which outlive that nodes get other ids."""
     node.SetAttribute(_KIND, _signature(kind, sources))
-    mark_up_to_date(node)
+    mark_up_to_date(node, sources)
     for number, source in enumerate(sources):
         node.SetNodeReferenceID(f"{_SOURCE}{number}", source.GetID())
 
@@ -61,9 +65,27 @@ def mark_products_out_of_date(source: slicer.vtkMRMLNode) -> None:
             mark_out_of_date(node)
 
 
-def mark_up_to_date(node: slicer.vtkMRMLNode) -> None:
-    """It was measured anew."""
+def mark_up_to_date(node: slicer.vtkMRMLNode, measured: Sequence[slicer.vtkMRMLNode]) -> None:
+    """It was measured anew, of nodes as they are now, itself or others."""
     node.RemoveAttribute(_OUT_OF_DATE)
+    node.SetAttribute(_CONTENTS, json.dumps([fingerprint(each) for each in measured]))
+
+
+def mark_edited_unseen(sources: Collection[slicer.vtkMRMLNode]) -> None:
+    """Mark what was measured of nodes that are seen for the first time, if they are not any more what was measured:
+    whoever edited them may have done so before anybody watched."""
+    of_id = {source.GetID(): source for source in sources}
+    fingerprints: dict[str, str] = {}
+    for node in slicer.util.getNodesByClass("vtkMRMLNode"):
+        if not node.GetAttribute(_CONTENTS) or is_out_of_date(node):
+            continue
+        ids = _source_ids(node) if node.GetAttribute(_KIND) else [node.GetID()]
+        for source_id, measured in zip(ids, json.loads(node.GetAttribute(_CONTENTS)), strict=False):
+            if source_id not in of_id:
+                continue
+            fingerprints[source_id] = fingerprints.get(source_id) or fingerprint(of_id[source_id])
+            if fingerprints[source_id] != measured:
+                mark_out_of_date(node)
 
 
 def is_out_of_date(node: slicer.vtkMRMLNode) -> bool:

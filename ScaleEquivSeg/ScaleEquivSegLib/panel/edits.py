@@ -7,7 +7,7 @@ import slicer
 import vtk
 
 from ..mrml.contents import Contents, Source, contents_of, edited_since
-from ..mrml.products import mark_out_of_date, mark_products_out_of_date
+from ..mrml.products import mark_edited_unseen, mark_out_of_date, mark_products_out_of_date
 from .desk import Desk
 from .segmenting import VOLUMES_ML
 from .watching import Watch
@@ -40,6 +40,8 @@ class Edits:
         nodes: list[Source] = []
         if self._desk.parameters is not None:
             nodes = [node for kind in WATCHED for node in slicer.util.getNodesByClass(kind)]
+        if unseen := [node for node in nodes if node not in self._contents]:
+            mark_edited_unseen(unseen)
         self._contents = {node: self._contents.get(node) or contents_of(node) for node in nodes}
         self._watch.watch(nodes)
 

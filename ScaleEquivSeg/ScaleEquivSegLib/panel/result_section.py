@@ -125,7 +125,7 @@ class ResultSection:
             except SegmentationError as error:
                 slicer.util.errorDisplay(str(error))
                 return
-            mark_up_to_date(node)
+            mark_up_to_date(node, [node])
         self._desk.changed()
 
     def _on_show_3d(self, visible: bool) -> None:

@@ -15,6 +15,7 @@ from ..bundles import Bundle
 from ..errors import UnsuitableVolume
 from ..mrml.contents import Contents, Source, contents_of, edited_since
 from ..mrml.placing import region_seen_from
+from ..mrml.products import mark_up_to_date
 from ..mrml.segmentations import ATTRIBUTES, import_segmentation, move_into
 from ..mrml.volumes import check_scan, volume_from_node
 from ..volume import Volume, read_volume, write_volume
@@ -130,6 +131,7 @@ def _imported(bundle: Bundle, reply: Reply, labels: Volume, volume: slicer.vtkMR
     for key, value in reply["provenance"].items():
         node.SetAttribute(f"{ATTRIBUTES}{key}", value)
     node.SetAttribute(VOLUMES_ML, json.dumps(reply["ml"]))
+    mark_up_to_date(node, [node])
     return node
 
 
