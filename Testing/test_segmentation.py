@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +22,7 @@ from ScaleEquivSegLib.comparison import dice, dice_per_label
 from ScaleEquivSegLib.devices import Precision, run_where_it_fits
 from ScaleEquivSegLib.errors import Cancelled, OutOfMemory, UnavailableDevice, UnsuitableVolume, UnwritableOutput
 from ScaleEquivSegLib.inference import Mirror, WorkingImage, class_scores, score_planes
-from ScaleEquivSegLib.networks.sweep import whole
+from ScaleEquivSegLib.networks.sweep import Planes, whole
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
 from ScaleEquivSegLib.provenance import provenance_path
 from ScaleEquivSegLib.scaling import magnified
@@ -161,6 +165,31 @@ def test_scales_finer_than_a_voxel_are_swept_as_the_whole_image_would_be_seen(fi
     whole = network(image.whole()[None])[0].numpy()
     for slab in (1, 5):
         assert np.allclose(class_scores(network, image, torch.device("cpu"), slab=slab), whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("ended", ["done", "cancelled"])
+def test_the_memory_of_a_run_goes_with_it_and_not_when_python_looks_for_cycles(
+    equivariant: Model, monkeypatch: pytest.MonkeyPatch, ended: str
+) -> None:
+    rings: list[weakref.ref[Any]] = []
+    keep = Planes._keep
+
+    def kept(self: Planes, slab: torch.Tensor) -> None:
+        keep(self, slab)
+        rings.append(weakref.ref(self._ring))
+        if ended == "cancelled" and len(rings) > 100:
+            raise Cancelled
+
+    monkeypatch.setattr(Planes, "_keep", kept)
+    volume = make_phantom(PhantomSpec(seed=2, size=(20, 20, 20))).channels[0]
+    gc.disable()
+    try:
+        with contextlib.suppress(Cancelled):
+            segment([volume], equivariant, CPU)
+        assert len(rings) > 100
+        assert [ring for ring in rings if ring() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_fewer_planes_are_computed_at_once_where_scales_finer_than_a_voxel_take_more_memory(

@@ -166,7 +166,7 @@ def _planes_of(
 ) -> Planes:
     if isinstance(network, UNet) and network.sweepable:
         step = slab or _slab_that_fits(network, image.shape, part, axis, device)
-        return Sweep(network, image.voxels, image.shape, part, axis, step, device, checkpoint).scores
+        return Sweep(network, image.voxels, image.shape, part, axis, step, device, checkpoint).scores()
     count = image.shape[axis]
 
     def make(start: int, stop: int) -> Tensor:

@@ -12,6 +12,7 @@ cut's edge, which they take for the volume's, does not get as far as the part.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -174,7 +175,7 @@ class Planes:
 
 
 class Sweep:
-    """A U-Net on its way along one axis of a volume of a shape (x, y, z): `scores` are (class, x, y, z).
+    """A U-Net on its way along one axis of a volume of a shape (x, y, z): its scores are (class, x, y, z).
 
     Across the axis they are those of the wanted part, along it whichever of the part's are read. `step` is how many
     planes of the volume to go forward at a time; coarser maps have fewer planes there. `on_progress` is called with the
@@ -201,9 +202,14 @@ class Sweep:
         self._device = device
         self._on_progress = on_progress
         self._reach = reach_of(network)
-        self._maps: list[tuple[Planes, range, float]] = []  # with the planes that may be needed, and the work of one
-        self._per_scale = [self._scale(spacing) for spacing in network.axis.spacings]
-        self.scores = self._new(_Layout(self._shape, 1.0, 1.0, 0.0), self._projected)
+        # With the planes that may be needed, and the work of one. Maps hold each other and the sweep, which holds none:
+        # so their memory goes with the last that reads them, and not when Python looks for cycles.
+        self._maps: list[tuple[weakref.ref[Planes], range, float]] = []
+
+    def scores(self) -> Planes:
+        """What is made of the volume, plane by plane as they are read."""
+        per_scale = [self._scale(spacing) for spacing in self._network.axis.spacings]
+        return self._new(_Layout(self._shape, 1.0, 1.0, 0.0), partial(self._projected, per_scale))
 
     def _new(self, layout: _Layout, make: Make, effort: float = 1.0, ahead: bool = False) -> Planes:
         grid = Grid(layout.spacing, 0, layout.shape[self._axis])
@@ -217,14 +223,16 @@ class Sweep:
 
         last = seen_from(wanted, grid, 0).stop if ahead else 0
         planes = Planes(self._axis, grid.count, math.ceil(self._step / layout.spacing), make_and_tell, last)
-        self._maps.append((planes, seen_from(wanted, grid, math.ceil(layout.halo)), work))
+        self._maps.append((weakref.ref(planes), seen_from(wanted, grid, math.ceil(layout.halo)), work))
         return planes
 
     def _tell(self, done: float) -> None:
         """Say how much is done, with what is just being added; planes that turn out not to be needed count as done."""
         total = 0.0
-        for planes, needed, work in self._maps:
-            done += (min(max(planes.made, needed.start), needed.stop) - needed.start) * work
+        for reference, needed, work in self._maps:
+            planes = reference()
+            made = 0 if planes is None else planes.made
+            done += (min(max(made, needed.start), needed.stop) - needed.start) * work
             total += len(needed) * work
         self._on_progress(min(1.0, done / total))
 
@@ -303,11 +311,13 @@ class Sweep:
 
         return self._new(layout, make, effort=0.1)
 
-    def _projected(self, start: int, stop: int) -> Tensor:
+    def _projected(
+        self, per_scale: Sequence[tuple[Grids, Callable[[int, int], Tensor]]], start: int, stop: int
+    ) -> Tensor:
         axis = self._axis
         x, y, z = (range(start, stop) if i == axis else wanted for i, wanted in enumerate(self._wanted))
         sampled = []
-        for grids, read in self._per_scale:
+        for grids, read in per_scale:
             first, last = int(start / grids[axis].spacing), int((stop - 1) / grids[axis].spacing) + 2
             slab = _slab(grids, axis, first, last)
             origin, shape = (x.start, y.start, z.start), (len(x), len(y), len(z))
