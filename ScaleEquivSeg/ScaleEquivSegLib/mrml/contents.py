@@ -41,14 +41,14 @@ def edited_since(before: Mapping[Source, Contents]) -> list[Source]:
 
 def fingerprint(node: Source) -> str:
     """The same as before, in another session too, if voxels, names and order are; every voxel is looked at. The
-    transform that a node is under does not count."""
-    held: tuple[object, ...]
+    transform that a node is under does not count, nor what is in a node that is no source."""
+    held: tuple[object, ...] = ()
     if node.IsA("vtkMRMLVolumeNode"):
         matrix, *_size = _grid(node)
         held = (*_rounded(matrix), _checksum(slicer.util.arrayFromVolume(node)) if node.GetImageData() else 0)
     elif node.IsA("vtkMRMLSegmentationNode"):
         held = tuple(_segment_fingerprints(node.GetSegmentation()))
-    else:
+    elif node.IsA("vtkMRMLMarkupsROINode"):
         size, matrix, inside_out = _box(node)
         held = (*_rounded(size), *_rounded(matrix), inside_out)
     return f"{zlib.crc32(repr(held).encode()):08x}"
