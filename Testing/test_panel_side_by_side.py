@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 import slicer
+import vtk
 
 from comparing_user import FOUR_UP, RED_ALONE, Comparer, comparer, shown_in
 from panel_user import MODULE, QUICK, views_in_another_slicer
@@ -65,6 +67,28 @@ def test_the_users_own_views_stay_where_they_are_while_those_side_by_side_are_sc
     assert groups[0] == groups[1]
     assert groups[0].isdisjoint(groups[2])
     assert len(groups[0]) == 1
+
+
+def test_both_surfaces_are_seen_whole_and_at_one_scale(user: Comparer) -> None:
+    one = user.segmentation("one", slice(1, 2), slice(0))
+    two = user.segmentation("two", slice(1, 3), slice(0))
+    user.choose_pair(one, two)
+    user.ui.sideBySideButton.click()
+    views = [slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLViewNode") for name in COMPARED_VIEWS]
+    left, right = (slicer.modules.cameras.logic().GetViewActiveCameraNode(view).GetCamera() for view in views)
+    for ask in ("GetPosition", "GetFocalPoint", "GetViewUp", "GetParallelScale"):
+        assert getattr(left, ask)() == pytest.approx(getattr(right, ask)())
+    to_world = vtk.vtkMatrix4x4()
+    user.volume.GetIJKToRASMatrix(to_world)
+    to_view = left.GetCompositeProjectionTransformMatrix(1.0, 0.1, 1000.0)
+    reach = 0.0  # from the middle of the view; its edges are at 1
+    for corner in itertools.product((2, 5), (2, 5), (1, 2)):  # of all that is drawn
+        x, y, _depth, w = to_view.MultiplyPoint(to_world.MultiplyPoint((*corner, 1.0)))
+        reach = max(reach, abs(x / w), abs(y / w))
+    assert 0.5 < reach < 1
+    heights = [slicer.app.layoutManager().sliceWidget(name).sliceLogic().GetSliceOffset() for name in COMPARED_VIEWS]
+    drawn = [to_world.MultiplyPoint((0, 0, plane, 1.0))[2] for plane in (0.5, 2.5)]
+    assert min(drawn) < heights[0] == heights[1] < max(drawn)
 
 
 def test_a_segmentation_that_a_script_made_without_a_display_is_shown_too(user: Comparer) -> None:

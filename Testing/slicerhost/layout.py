@@ -13,6 +13,7 @@ import vtk
 from PySide6 import QtCore
 
 from .pythonqt import stand_in
+from .views import reset_camera
 
 Property, Signal = QtCore.Property, QtCore.Signal
 
@@ -80,9 +81,14 @@ class ThreeDView:
         return self._node
 
     def resetFocalPoint(self) -> None:
-        """The host fits the camera to the scene for every picture."""
+        reset_camera(self._node)
 
-    resetCamera = forceRender = scheduleRender = resetFocalPoint
+    resetCamera = resetFocalPoint
+
+    def forceRender(self) -> None:
+        self._node.Modified()
+
+    scheduleRender = forceRender
 
 
 class ThreeDWidget:
@@ -118,6 +124,7 @@ class qSlicerLayoutManager(QtCore.QObject):
         node = self._logic.GetLayoutNode()
         node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._follow())
         node.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        scene.AddObserver(slicer.vtkMRMLScene.EndCloseEvent, lambda *_: self._give_cameras())
         self._follow()
 
     def layoutLogic(self) -> Any:
@@ -148,9 +155,18 @@ class qSlicerLayoutManager(QtCore.QObject):
                 logic.SetSliceNode(node)
                 self._slice_logics.AddItem(logic)
                 self._widgets[node.GetLayoutName()] = SliceWidget(logic)
+        self._give_cameras()
         if self._current != self.layout:
             self._current = self.layout
             self.layoutChanged.emit(self._current)
+
+    def _give_cameras(self) -> None:
+        # In Slicer the displayable manager of a view's camera does it.
+        logic = slicer.vtkSlicerCamerasModuleLogic()
+        logic.SetMRMLScene(self._scene)
+        for view in self._shown("vtkMRMLViewNode"):
+            if logic.GetViewActiveCameraNode(view) is None:
+                self._scene.AddNewNodeByClass("vtkMRMLCameraNode").SetLayoutName(view.GetLayoutName())
 
     def sliceViewNames(self) -> tuple[str, ...]:
         return tuple(self._widgets)
@@ -177,4 +193,5 @@ class qSlicerLayoutManager(QtCore.QObject):
         return ThreeDWidget(nodes[index]) if 0 <= index < len(nodes) else None
 
     def resetThreeDViews(self) -> None:
-        """The host fits the camera to the scene for every picture."""
+        for node in self._shown("vtkMRMLViewNode"):
+            reset_camera(node)

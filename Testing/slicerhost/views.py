@@ -136,14 +136,22 @@ def _three_d_picture(node: Any, width: int, height: int) -> QtGui.QImage:
     renderer.SetBackground(*node.GetBackgroundColor())
     renderer.SetBackground2(*node.GetBackgroundColor2())
     camera = renderer.GetActiveCamera()
-    # From the front, the head up, as a Slicer 3D view starts.
-    camera.SetFocalPoint(0, 0, 0)
-    camera.SetPosition(0, 1, 0)
-    camera.SetViewUp(0, 0, 1)
-    renderer.ResetCamera()
+    camera.DeepCopy(slicer.modules.cameras.logic().GetViewActiveCameraNode(node).GetCamera())
+    renderer.ResetCameraClippingRange()
     image = _grab(window)
     _let_go(group, window)
     return image
+
+
+def reset_camera(node: Any) -> None:
+    """Show everything in a 3D view, from the side from which it is seen."""
+    window, renderer = _window(400, 400)
+    group = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance().InstantiateDisplayableManagers(renderer)
+    group.SetMRMLDisplayableNode(node)
+    camera = slicer.modules.cameras.logic().GetViewActiveCameraNode(node)
+    renderer.SetActiveCamera(camera.GetCamera())
+    renderer.ResetCamera()
+    _let_go(group, window)
 
 
 def _let_go(group: Any, window: Any) -> None:

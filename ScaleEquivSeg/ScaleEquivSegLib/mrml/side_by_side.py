@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import slicer
+import vtk
 
 from .layouts import COMPARED_VIEWS, SIDE_BY_SIDE_LAYOUT, show_layout
 from .segmentations import ATTRIBUTES
@@ -99,19 +102,39 @@ def _show_whole(segmentation: slicer.vtkMRMLSegmentationNode) -> None:
 
 
 def _look_at(volume: slicer.vtkMRMLScalarVolumeNode, segmentations: Sequence[slicer.vtkMRMLSegmentationNode]) -> None:
-    """Aim all views at the middle of the first segmentation that has one, unless they show this volume already."""
-    centers = [_center_of(node) for node in segmentations]
+    """Aim all views at what the segmentations hold, unless they show this volume already."""
     manager = slicer.app.layoutManager()
     logics = [manager.sliceWidget(name).sliceLogic() for name in COMPARED_VIEWS]
     if all(logic.GetSliceCompositeNode().GetBackgroundVolumeID() == volume.GetID() for logic in logics):
         return
+    boxes = [box for box in map(_box_around, segmentations) if box.IsValid()]
     for logic in logics:
-        _show_slice(volume, logic, centers[0] or centers[1])
-    for number in range(manager.threeDViewCount):
-        widget = manager.threeDWidget(number)
-        if widget.mrmlViewNode().GetSingletonTag() in COMPARED_VIEWS:
-            widget.threeDView().resetFocalPoint()
-            widget.threeDView().resetCamera()
+        _show_slice(volume, logic, _middle(boxes[0]) if boxes else None)
+    if boxes:
+        views = [
+            three_d_view for _slice_view, three_d_view in (_views(volume.GetScene(), name) for name in COMPARED_VIEWS)
+        ]
+        _show_alike(boxes, views)
+
+
+def _show_alike(boxes: Sequence[vtk.vtkBoundingBox], views: Sequence[slicer.vtkMRMLViewNode]) -> None:
+    """Show all boxes in every 3D view, whole and at one scale, from where the first view is seen."""
+    whole = vtk.vtkBoundingBox()
+    for box in boxes:
+        whole.AddBox(box)
+    middle, radius = np.array(_middle(whole)), whole.GetDiagonalLength() / 2
+    cameras = [slicer.modules.cameras.logic().GetViewActiveCameraNode(view) for view in views]
+    first = cameras[0]
+    towards_eye = np.subtract(first.GetPosition(), first.GetFocalPoint())
+    towards_eye /= np.linalg.norm(towards_eye)
+    for camera in cameras:
+        distance = radius / math.sin(math.radians(camera.GetViewAngle()) / 2)
+        with slicer.util.NodeModify(camera):
+            camera.SetViewUp(first.GetViewUp())
+            camera.SetFocalPoint(middle)
+            camera.SetPosition(middle + distance * towards_eye)
+            camera.SetParallelScale(radius)
+        camera.ResetClippingRange()
 
 
 def _show_slice(
@@ -138,10 +161,18 @@ def _other_views(scene: slicer.vtkMRMLScene) -> list[str]:
     return [view.GetID() for view in views if view.GetSingletonTag() not in COMPARED_VIEWS]
 
 
-def _center_of(segmentation: slicer.vtkMRMLSegmentationNode) -> tuple[float, float, float] | None:
-    """The middle of a segmentation's box in the world, None if it is empty."""
-    bounds = [0.0] * 6
-    segmentation.GetRASBounds(bounds)
-    if bounds[0] > bounds[1]:
-        return None
-    return (bounds[0] + bounds[1]) / 2, (bounds[2] + bounds[3]) / 2, (bounds[4] + bounds[5]) / 2
+def _box_around(segmentation: slicer.vtkMRMLSegmentationNode) -> vtk.vtkBoundingBox:
+    """The box in the world of a segmentation's surfaces, not valid if it has none."""
+    # The segmentation's own bounds are those of the image that its segments are drawn in.
+    box, surface = vtk.vtkBoundingBox(), vtk.vtkPolyData()
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    for segment_id in segmentation.GetSegmentation().GetSegmentIDs():
+        if logic.GetSegmentClosedSurfaceRepresentation(segmentation, segment_id, surface):
+            box.AddBounds(surface.GetBounds())
+    return box
+
+
+def _middle(box: vtk.vtkBoundingBox) -> tuple[float, float, float]:
+    center = [0.0] * 3
+    box.GetCenter(center)
+    return (center[0], center[1], center[2])
