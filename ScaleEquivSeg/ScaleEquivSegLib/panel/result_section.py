@@ -95,13 +95,16 @@ class ResultSection:
         return {title: node for title, node in found.items() if node is not None}
 
     def _of_other_volumes(self, nodes: Sequence[Any]) -> str:
-        """Which results are of another volume than the one chosen in Input, or than each other; empty if none is."""
-        chosen = [volume for volume in self._desk.parameters.inputVolumes[:1] if volume is not None] if nodes else []
-        volume = (chosen or [reference_volume(node) for node in nodes[:1]] or [None])[0]
-        others = [node.GetName() for node in nodes if reference_volume(node) is not volume]
-        if not others:
+        """A note of results that are not of the volume chosen in Input or, with none chosen, not of the same one."""
+        if not nodes:
             return ""
-        return _("Not of the volume chosen in Input: {results}.").format(results=", ".join(others))
+        chosen = next(iter(self._desk.parameters.inputVolumes), None)
+        others = [node.GetName() for node in nodes if reference_volume(node) is not chosen]
+        if chosen is not None and others:
+            return _("Not of the volume chosen in Input: {results}.").format(results=", ".join(others))
+        if any(reference_volume(node) is not reference_volume(nodes[0]) for node in nodes):
+            return _("The results are of different volumes.")
+        return ""
 
     def _show_volumes(self, results: Mapping[str, Any]) -> None:
         """One row per segment, one column per network, in millilitres."""
