@@ -20,7 +20,7 @@ from ScaleEquivSegLib.comparison import dice  # noqa: E402
 from ScaleEquivSegLib.mrml.samples import SAMPLES, load_sample  # noqa: E402
 
 MODULE = Path(__file__).parents[1] / "ScaleEquivSeg" / "ScaleEquivSeg.py"
-SECONDS_AT_MOST = 300
+SECONDS_AT_MOST = 900
 
 PROBED = "phantom x1.0"
 WIDTH = 320
