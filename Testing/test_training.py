@@ -261,6 +261,9 @@ def test_a_file_has_the_settings_of_its_base_but_for_its_own(tmp_path: Path) -> 
     (tmp_path / "mine.yaml").write_text("base: elsewhere.yaml")
     with pytest.raises(BadConfig, match=r"elsewhere\.yaml cannot be read"):
         read_settings(tmp_path / "more.yaml")
+    (tmp_path / "mine.yaml").write_text("base: more.yaml")
+    with pytest.raises(BadConfig, match=r"more\.yaml is a base of itself"):
+        read_settings(tmp_path / "more.yaml")
 
 
 def test_an_override_without_a_value_is_refused() -> None:

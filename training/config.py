@@ -199,9 +199,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     A file with `base: OTHER.yaml` has the settings of that file beside it, but for those that it has itself.
     """
-    values = read_yaml(path)
-    if base := values.pop("base", None):
-        values = _changed(read_settings(path.parent / str(base)), values)
+    values = _with_bases(path, ())
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -213,6 +211,17 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             if not isinstance(place, dict):
                 raise BadConfig(f"{override!r} asks for a setting inside {parent}, which is a value")
         place[last] = _parsed(text, override)
+    return values
+
+
+def _with_bases(path: Path, above: Sequence[Path]) -> dict[str, Any]:
+    """The settings of a file whose settings those files build upon."""
+    place = path.resolve()
+    if place in above:
+        raise BadConfig(f"{path} is a base of itself")
+    values = read_yaml(path)
+    if base := values.pop("base", None):
+        values = _changed(_with_bases(path.parent / str(base), (*above, place)), values)
     return values
 
 
