@@ -31,10 +31,12 @@ SECTIONS = ("input", "network", "segment", "result", "compare", "probe")
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     demo = Demo(folder)
-    for name in SAMPLES:
-        demo.run(name)
-    demo.save_scene()
-    host.close()
+    try:
+        for name in SAMPLES:
+            demo.run(name)
+        demo.save_scene()
+    finally:
+        host.close()
     demo.report()
     print(f"In {folder}/: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
