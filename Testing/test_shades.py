@@ -84,7 +84,7 @@ def test_a_window_takes_half_of_the_shades_and_padding_none() -> None:
     assert shown.dtype == np.float32
 
 
-@pytest.mark.parametrize("cut", ["whole", "inside the body", "as floats"])
+@pytest.mark.parametrize("cut", ["whole", "inside the body", "as floats", "noise in the air"])
 def test_ct_as_stored_by_the_scanner_has_the_shades_of_its_hounsfield_units(cut: str) -> None:
     units = a_scan()
     if cut == "inside the body":
@@ -92,23 +92,30 @@ def test_ct_as_stored_by_the_scanner_has_the_shades_of_its_hounsfield_units(cut:
     if cut == "as floats":
         units = units.astype(np.float32)
     stored = np.maximum(units + 1000, 0)
+    if cut == "noise in the air":
+        stored[stored == 0] = np.random.default_rng(1).integers(0, 100, (stored == 0).sum())
+        units = stored - 1000
     assert not stored_from_zero(units)
     assert stored_from_zero(stored)
     assert np.array_equal(WINDOW.of(stored)(stored), WINDOW.of(units)(units))
 
 
-def test_that_ct_is_taken_as_stored_by_the_scanner_is_said(ct_bundle: Bundle) -> None:
+def test_what_ct_without_air_is_taken_to_be_is_said(ct_bundle: Bundle) -> None:
     grid = Geometry(a_scan().shape, np.eye(4))
     _, notes = suitable([Volume(a_scan(), grid)], ["one"], ct_bundle)
     assert notes == []
     _, notes = suitable([Volume(a_scan() + np.int16(1000), grid)], ["one"], ct_bundle)
     assert len(notes) == 1
     assert "water is taken to be 1000" in notes[0]
+    crop = a_scan()[:, 5:15, 5:15]
+    _, notes = suitable([Volume(crop, Geometry(crop.shape, np.eye(4)))], ["one"], ct_bundle)
+    assert len(notes) == 1
+    assert "water is taken to be 0" in notes[0]
 
 
 def test_empty_and_constant_volumes_have_shades() -> None:
+    assert not stored_from_zero(np.zeros((3, 3, 3)))
     for values in (np.zeros((3, 3, 3)), np.full((3, 3, 3), 1000)):
-        assert not stored_from_zero(values)
         assert np.isfinite(WINDOW.of(values)(values)).all()
         assert np.isfinite(Percentiles(1, 99).of(values)(values)).all()
 

@@ -14,6 +14,9 @@ from .volume import Geometry, Volume, looks_like_labels
 LARGEST = 1e30
 """Beyond this a number is no measurement, and sums of such numbers leave the range of float32."""
 
+NO_AIR = -200
+"""In Hounsfield units: in CT without anything less there is no air, or its values are other numbers."""
+
 COVERED = 0.99
 """A channel that covers less of the first one's box than this is worth a note."""
 
@@ -39,10 +42,10 @@ def checked_image(channel: Channel, volume: Volume, replace_nonfinite: bool, not
             "Pick the image it was drawn on."
         )
     image = _finite(channel.name, volume, replace_nonfinite, notes)
-    if isinstance(channel.normalisation, Hounsfield) and stored_from_zero(image.array):
+    if isinstance(channel.normalisation, Hounsfield) and image.array.min() >= NO_AIR:
+        water = STORED_WATER if stored_from_zero(image.array) else 0.0
         notes.append(
-            f"Nothing in {channel.name} is as dark as air in Hounsfield units; water is taken to be {STORED_WATER:g} "
-            "in it."
+            f"Nothing in {channel.name} is as dark as air in Hounsfield units; water is taken to be {water:g} in it."
         )
     return image
 

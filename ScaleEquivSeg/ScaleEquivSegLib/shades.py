@@ -16,6 +16,9 @@ brighter than all others, must not be all that the network sees."""
 AIR, METAL = -1000.0, 2000.0
 """In Hounsfield units: what is less or more, such as the padding around a scan, is shown as if it were this."""
 
+FAT, DENSE = -50.0, 300.0
+"""In Hounsfield units: what is less is fat or darker; hardly anything but bone and metal is more."""
+
 STORED_WATER = 1000.0
 """What water is where CT is stored without its rescale intercept, in whole numbers from zero."""
 
@@ -42,7 +45,7 @@ class Percentiles:
     high: float
 
     def of(self, array: np.ndarray) -> Shades:
-        """The shades for a volume, judged by a sample of at most two million voxels."""
+        """The shades for a volume, judged by a sample of some million voxels."""
         sample = _sample(array)
         scanned = sample[sample > _surroundings(sample)]
         if not scanned.size or scanned.min() == scanned.max():
@@ -79,11 +82,15 @@ def read_normalisation(entry: Mapping[str, Sequence[float]]) -> Normalisation:
 
 
 def stored_from_zero(array: np.ndarray) -> bool:
-    """Whether CT is in the scanner's whole numbers and not in Hounsfield units: nothing in it is less than fat, and
-    most of what is more than nothing would be bone."""
+    """Whether CT is in the scanner's whole numbers and not in Hounsfield units: nothing in it is as dark as fat, and
+    most of what is denser than soft tissue would be bone as dense as soft tissue is in those numbers.
+
+    The air around the body, which may be all zero or noise, has no say.
+    """
     sample = _sample(array)
-    least = sample.min()
-    return bool(-200 <= least < sample.max() and np.median(sample[sample > least]) > 500)
+    dense = sample[sample > DENSE]
+    stored = np.abs(dense - STORED_WATER) < 200
+    return bool(sample.min() >= FAT and dense.size >= 0.01 * sample.size and stored.mean() > 0.5)
 
 
 def _surroundings(sample: np.ndarray) -> Any:
