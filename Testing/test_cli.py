@@ -24,7 +24,7 @@ from ScaleEquivSegLib.cli.computing import PRECISIONS
 from ScaleEquivSegLib.cli.console import EXIT_CODES
 from ScaleEquivSegLib.cli.segment import DESCRIPTION
 from ScaleEquivSegLib.comparison import agreement_map, dice, disagreement_regions, hausdorff95, surface_distances
-from ScaleEquivSegLib.errors import UnsuitableVolume
+from ScaleEquivSegLib.errors import UnsuitableVolume, UnwritableOutput
 from ScaleEquivSegLib.labelmap import read_labelmap
 from ScaleEquivSegLib.provenance import read_provenance
 from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, make_geometry, read_volume, write_volume
@@ -330,6 +330,16 @@ def test_names_that_the_terminal_cannot_show_do_no_harm(folder: Path, tmp_path: 
     assert (process.returncode, err) == (0, "")
     assert r"Gr\xf6\xdfe.seg.nrrd: Head" in out
     assert output.exists()
+
+
+def test_a_name_that_is_not_utf_8_is_an_error_before_anything_is_computed(folder: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"gr\xf6sse.seg.nrrd")
+    arguments = ["segment", str(folder / "images" / "phantom_000005.nrrd"), "-o", str(tmp_path / odd)]
+    process = in_a_process(*arguments, "--bundle", "phantom-unet")
+    _out, err = process.communicate()
+    assert process.returncode == UnwritableOutput.exit_code
+    assert "not UTF-8; give another name" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["segment", "compare", "scale-sweep"])

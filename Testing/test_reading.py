@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
+import shutil
 import struct
 from pathlib import Path
 
@@ -12,9 +14,10 @@ import pytest
 import SimpleITK as sitk
 import slicer
 
+from dicom_series import write_series
 from random_grids import rotation
 from ScaleEquivSegLib.bundles import Label
-from ScaleEquivSegLib.errors import UnreadableVolume, UnsuitableVolume
+from ScaleEquivSegLib.errors import UnreadableVolume, UnsuitableVolume, UnwritableOutput
 from ScaleEquivSegLib.labelmap import read_labelmap, segment_header
 from ScaleEquivSegLib.mrml.volumes import volume_from_node
 from ScaleEquivSegLib.volume import (
@@ -271,6 +274,21 @@ def test_any_name_will_do(name: str, tmp_path: Path) -> None:
 def test_an_impossible_name_is_not_there(name: str) -> None:
     with pytest.raises(UnreadableVolume):
         read_volume(Path(name))
+
+
+def test_a_name_that_is_not_utf_8_is_refused_before_itk_ends_the_program(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"gr\xf6sse")
+    plain = written(tmp_path / "plain.nrrd")
+    volume = read_volume(plain)
+    series = write_series(volume, tmp_path / "series")
+    series[0].rename(os.fsdecode(os.fsencode(series[0]) + b"\xf6"))
+    odd.mkdir()
+    shutil.copy(plain, odd / "scan.nrrd")
+    for path in (odd, odd / "scan.nrrd", tmp_path / "series"):
+        with pytest.raises(UnreadableVolume, match="not UTF-8; rename the file or its folder"):
+            read_volume(path)
+    with pytest.raises(UnwritableOutput, match="not UTF-8; give another name"):
+        write_volume(volume, odd / "again.nrrd")
 
 
 def test_a_segmentation_of_several_layers_is_refused_by_name(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ The engine's own reader refuses 4D files, as nobody would know which frame was m
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import SimpleITK as sitk
 
 from ScaleEquivSegLib.errors import UnreadableVolume, UnsuitableVolume
 from ScaleEquivSegLib.headers import check_placement, check_whole, read_header
+from ScaleEquivSegLib.names import itk_name
 from ScaleEquivSegLib.reading import ijk_to_lps, last_line
 from ScaleEquivSegLib.volume import Volume, from_sitk, read_image
 
@@ -48,8 +48,8 @@ def _reader(path: Path) -> sitk.ImageFileReader:
     """A reader that has seen the header."""
     reader = sitk.ImageFileReader()
     try:
-        reader.SetImageIO(sitk.ImageFileReader.GetImageIOFromFileName(os.fspath(path)))
-        reader.SetFileName(os.fspath(path))
+        reader.SetImageIO(sitk.ImageFileReader.GetImageIOFromFileName(itk_name(path)))
+        reader.SetFileName(itk_name(path))
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise UnreadableVolume(f"{path} cannot be read as an image: {last_line(error)}") from error

@@ -3,7 +3,6 @@ ITK stacks whatever it finds at equal distances; here every slice must lie where
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import UnreadableVolume, UnsuitableVolume
+from .names import itk_name
 
 MOST_SHIFT = 0.01
 """So far, in slice distances, a slice may lie from its place ..."""
@@ -54,7 +54,7 @@ def read_series(folder: Path) -> sitk.Image:
     _check_alike(folder, slices)
     _check_positions(folder, slices)
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(files)
+    reader.SetFileNames([itk_name(file) for file in files])
     if len({one.pixel_type for one in slices}) > 1:
         # Slices with a rescale slope each: ITK would round all to the type of the first.
         reader.SetOutputPixelType(sitk.sitkFloat64)
@@ -62,12 +62,12 @@ def read_series(folder: Path) -> sitk.Image:
 
 
 def _files_of_series(folder: Path) -> Sequence[str]:
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(os.fspath(folder))
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(itk_name(folder))
     if not series:
         raise UnreadableVolume(
             f"{folder} holds no DICOM series; pick the folder in which the slices themselves lie, or an image file."
         )
-    files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(os.fspath(folder), uid) for uid in series}
+    files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(itk_name(folder), uid) for uid in series}
     if len(series) > 1:
         found = "; ".join(f"{len(names)} file(s) {_description(names[0])}" for names in files.values())
         raise UnsuitableVolume(
@@ -86,7 +86,7 @@ def _description(file: str) -> str:
 
 def _information(file: str) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
-    reader.SetFileName(file)
+    reader.SetFileName(itk_name(file))
     reader.SetImageIO("GDCMImageIO")
     try:
         reader.ReadImageInformation()

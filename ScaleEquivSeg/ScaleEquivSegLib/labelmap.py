@@ -3,7 +3,6 @@ Two files may count the same classes differently; here they are brought to one n
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import SimpleITK as sitk
 
 from .bundles import Label
 from .errors import UnreadableVolume, UnsuitableVolume
+from .names import itk_name
 from .volume import Geometry, Volume, read_volume
 
 LARGEST_LABEL = 65535
@@ -61,7 +61,7 @@ def segment_names(path: Path) -> dict[int, str]:
     if Path(path).is_dir():
         return {}
     reader = sitk.ImageFileReader()
-    reader.SetFileName(os.fspath(path))
+    reader.SetFileName(itk_name(path))
     reader.ReadImageInformation()
     keys = set(reader.GetMetaDataKeys())
     names: dict[int, str] = {}

@@ -11,6 +11,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from .errors import UnreadableVolume
+from .names import itk_name
 from .volume import ENDINGS, Volume, ending_of, write_volume
 from .whole_files import in_one_piece
 
@@ -53,7 +54,7 @@ def read_provenance(path: Path) -> dict[str, str]:
 
 def _header_of(path: Path) -> dict[str, str]:
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import SimpleITK as sitk
 from .dicom import read_series
 from .errors import UnreadableVolume, UnsuitableVolume
 from .headers import HEADERS, check_placement, check_whole, is_sheared, read_header, sheared
+from .names import itk_name
 
 
 def read_file(path: Path) -> sitk.Image:
@@ -39,7 +39,7 @@ def read_picture(path: Path) -> sitk.Image:
     Ultrasound is often stored in colours that are all grey; any other colour is an error.
     """
     reader = sitk.ImageFileReader()
-    reader.SetFileName(os.fspath(path))
+    reader.SetFileName(itk_name(path))
     reader.SetImageIO("PNGImageIO")
     try:
         image = reader.Execute()
@@ -55,7 +55,7 @@ def read_picture(path: Path) -> sitk.Image:
 
 def checked_reader(path: Path) -> sitk.ImageFileReader:
     """A reader of a file that holds a whole scalar volume; the voxels are not read yet."""
-    kind = sitk.ImageFileReader.GetImageIOFromFileName(os.fspath(path))
+    kind = sitk.ImageFileReader.GetImageIOFromFileName(itk_name(path))
     if not kind:
         raise UnreadableVolume(f"{path} is no image or is damaged; NRRD, NIfTI and MetaImage files can be read.")
     if kind == "GDCMImageIO":
@@ -64,7 +64,7 @@ def checked_reader(path: Path) -> sitk.ImageFileReader:
         raise UnsuitableVolume(f"{path} is no NRRD, NIfTI or MetaImage file; load it in Slicer and save it as .nrrd.")
     header = read_header(path, kind)
     reader = sitk.ImageFileReader()
-    reader.SetFileName(os.fspath(path))
+    reader.SetFileName(itk_name(path))
     reader.SetImageIO(kind)
     reader.ReadImageInformation()
     _check_kind(path, reader)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import SimpleITK as sitk
 
 from .errors import UnreadableVolume, UnsuitableVolume, UnwritableOutput
 from .headers import is_sheared, sheared
+from .names import is_utf8, itk_name
 from .reading import checked_reader, ijk_to_lps, last_line, read_file, read_picture
 from .whole_files import in_one_piece
 
@@ -132,6 +132,8 @@ def ending_of(path: Path) -> str:
     ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
     if not ending:
         raise UnwritableOutput(f"{path} must end in one of {', '.join(ENDINGS)}.")
+    if not is_utf8(str(path)):
+        raise UnwritableOutput(f"{str(path)!a} is a name that is not UTF-8; give another name.")
     return path.name[-len(ending) :]
 
 
@@ -146,7 +148,7 @@ def write_volume(volume: Volume, path: Path, header: Mapping[str, str] | None = 
         image.SetMetaData(key, _on_one_line(value))
     with in_one_piece(path) as unfinished:
         try:
-            sitk.WriteImage(image, os.fspath(unfinished), compress)
+            sitk.WriteImage(image, itk_name(unfinished), compress)
             # On a full disk the writer of NIfTI stops without a word.
             checked_reader(unfinished)
         except (RuntimeError, UnreadableVolume) as error:
