@@ -18,7 +18,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ScaleEquivSegLib import inference, networks
-from ScaleEquivSegLib.bundles import CARD, CLASSIFIERS, NETWORKS, WEIGHTS, bundled_models, find_bundles, read_bundle
+from ScaleEquivSegLib.bundles import (
+    CARD,
+    CLASSIFIERS,
+    NETWORKS,
+    WEIGHTS,
+    bundle_named,
+    bundled_models,
+    find_bundles,
+    read_bundle,
+)
 from ScaleEquivSegLib.card import _KINDS, SEAL, seal_of
 from ScaleEquivSegLib.errors import BadBundle, OutOfMemory
 from ScaleEquivSegLib.inference import load_network
@@ -398,6 +407,25 @@ def test_of_two_bundles_with_one_name_the_first_is_found_and_the_other_refused(b
     assert [b.folder.parent for b in found] == [bundled_models()] * len(BUNDLED)
     assert [bad.folder for bad in refused] == [bundle]
     assert f"as {bundled_models() / 'phantom-unet'} has" in refused[0].reason
+
+
+def test_a_bundle_goes_by_the_name_on_its_card_whatever_its_folder_is_called(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_card(bundle, lambda card: card.update(name="my-net"))
+    assert bundle_named("my-net", folders=[bundle.parent]).folder == bundle
+    assert bundle_named(bundle).name == "my-net"
+    monkeypatch.chdir(bundle.parent)
+    (bundle.parent / "phantom-unet").mkdir()
+    assert bundle_named("phantom-unet").folder == bundled_models() / "phantom-unet"
+    with pytest.raises(BadBundle, match=r"no file card\.json"):
+        bundle_named(Path.cwd())
+    for nothing in ("", "spoilt-net"):
+        with pytest.raises(BadBundle, match=f"There is no bundle '{nothing}'"):
+            bundle_named(nothing)
+    (bundle / WEIGHTS).unlink()
+    with pytest.raises(BadBundle, match=WEIGHTS):
+        bundle_named("spoilt", folders=[bundle.parent.absolute()])
 
 
 def test_a_folder_that_is_not_there_is_listed_as_refused(tmp_path: Path) -> None:

@@ -224,19 +224,27 @@ def _leads_out(path: Path, folder: Path) -> bool:
 
 
 def bundle_named(name: str | Path, kind: Kind = "segmentation", folders: Sequence[Path] = ()) -> Bundle:
-    """A bundle by its folder or, if it comes with the extension or lies in one of some more folders, by its name there.
+    """A bundle by its folder or, if it comes with the extension or lies in one of some more folders, by its name.
 
     One of another kind is refused.
     """
-    places = [bundled_models(), *folders]
-    folder = next((path for path in [Path(name), *(place / name for place in places)] if path.is_dir()), None)
-    if folder is None:
-        found, _ = find_bundles(places)
-        names = ", ".join(bundle.name for bundle in found if bundle.kind == kind) or "none is here"
-        raise BadBundle(f"There is no bundle {str(name)!r}; give a bundle's folder or one of: {names}.")
-    bundle = read_bundle(folder)
+    bundle = read_bundle(Path(name)) if str(name) and (Path(name) / CARD).is_file() else _among(name, kind, folders)
     check_kind(bundle, kind)
     return bundle
+
+
+def _among(name: str | Path, kind: Kind, folders: Sequence[Path]) -> Bundle:
+    found, refused = find_bundles([bundled_models(), *folders])
+    for bundle in found:
+        if bundle.name == str(name):
+            return bundle
+    for other in refused:
+        if other.folder.name == str(name):
+            raise BadBundle(other.reason)
+    if str(name) and Path(name).is_dir():
+        raise BadBundle(f"{name} has no file {CARD}; give a bundle's folder, or copy the whole bundle again.")
+    names = ", ".join(bundle.name for bundle in found if bundle.kind == kind) or "none is here"
+    raise BadBundle(f"There is no bundle {str(name)!r}; give a bundle's folder or one of: {names}.")
 
 
 def bundles_named(names: Iterable[str | Path], folders: Sequence[Path] = ()) -> list[Bundle]:
