@@ -313,6 +313,13 @@ def test_weights_that_give_no_finite_network_are_refused(bundle: Path, value: fl
         load_network(read_bundle(bundle))
 
 
+def test_a_jet_that_fits_no_scale_axis_is_refused(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundled_models() / "phantom-se_unet", tmp_path / "spoilt"))
+    change_card(folder, lambda card: arguments(card).update(jet={"scales": 2}))
+    with pytest.raises(BadBundle, match="2 widths does not fit"):
+        load_network(read_bundle(folder))
+
+
 def test_arguments_of_another_network_are_refused(bundle: Path) -> None:
     change_card(bundle, lambda card: arguments(card).update(kernels=2))
     with pytest.raises(BadBundle, match="cannot be loaded"):

@@ -122,8 +122,9 @@ def scale_equivariant_unet(
     **arguments: Any,
 ) -> UNet:
     """Jet convolutions on a scale axis."""
-    functions = Jet(**(jet or {}))
-    return UNet(lambda i, o: ScaleConv(i, o, functions, interaction), _scale_axis(scale_axis), **arguments)
+    axis = _scale_axis(scale_axis)
+    functions = _jet(jet, axis)
+    return UNet(lambda i, o: ScaleConv(i, o, functions, interaction), axis, **arguments)
 
 
 def pyramid_unet(scale_axis: Mapping[str, Any], **arguments: Any) -> UNet:
@@ -139,10 +140,16 @@ def dynamic_scale_equivariant_unet(
     **arguments: Any,
 ) -> UNet:
     """Jet convolutions on a scale axis, each a mixture of several that the input chooses."""
-    functions = Jet(**(jet or {}))
-    return UNet(
-        lambda i, o: DynamicScaleConv(i, o, functions, kernels, attention), _scale_axis(scale_axis), **arguments
-    )
+    axis = _scale_axis(scale_axis)
+    functions = _jet(jet, axis)
+    return UNet(lambda i, o: DynamicScaleConv(i, o, functions, kernels, attention), axis, **arguments)
+
+
+def _jet(arguments: Mapping[str, Any] | None, axis: ScaleAxis) -> Jet:
+    jet = Jet(**(arguments or {}))
+    if jet.scales not in (1, axis.count):
+        raise ValueError(f"a jet of {jet.scales} widths does not fit {axis.count} scales")
+    return jet
 
 
 def _scale_axis(arguments: Mapping[str, Any] | None) -> ScaleAxis:
