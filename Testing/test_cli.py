@@ -231,6 +231,8 @@ def test_help_is_there_for_every_command(arguments: list[str], capsys: pytest.Ca
         ["scale-sweep", "a.nrrd"],
         ["scale-sweep", "a.nrrd", "--bundle", "x", "--scales", ""],
         ["scale-sweep", "a.nrrd", "--bundle", "x", "--scales", "1,-2"],
+        ["scale-sweep", "a.nrrd", "--bundle", "x", "--scales", "0.05"],
+        ["scale-sweep", "a.nrrd", "--bundle", "x", "--scales", "1,1e6"],
         ["segment", "a.nrrd", "-o", "o.nrrd", "--bundle", "x", "--precision", "int8"],
         ["segment", "a.nrrd", "-o", "o.nrrd", "--bundle", "x", "--slab", "0"],
         ["models", "check"],

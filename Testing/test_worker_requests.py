@@ -21,8 +21,9 @@ from ScaleEquivSegLib.cli import main
 from ScaleEquivSegLib.errors import BadRequest, Cancelled, UnsuitablePackage
 from ScaleEquivSegLib.labelmap import segment_header
 from ScaleEquivSegLib.provenance import read_provenance
-from ScaleEquivSegLib.request import REQUESTS, SCALES_AT_MOST, read_message, request_from
+from ScaleEquivSegLib.request import REQUESTS, read_message, request_from
 from ScaleEquivSegLib.roi import Box
+from ScaleEquivSegLib.scaling import SCALES_AT_MOST
 from ScaleEquivSegLib.volume import Volume, make_geometry, read_volume, write_volume
 from ScaleEquivSegLib.worker import Worker
 from worker_client import Client, request, serve, small_phantom

@@ -17,14 +17,12 @@ from typing import Any, BinaryIO, Literal, TypeVar, Union, get_args, get_origin,
 from .card import strict_json
 from .errors import BadRegion, BadRequest
 from .roi import Box
+from .scaling import check_scales
 
 PROTOCOL = 4
 """The number of this form of requests and replies; the worker's `ready` says it."""
 LINE_BYTES_AT_MOST = 2**20
 LARGEST_LABEL_VALUE = 65535
-SCALES_AT_MOST = 50
-SCALES_BETWEEN = (0.1, 10.0)
-"""Beyond, a volume is hardly more than a voxel, or a thousand times as large as it was."""
 
 T = TypeVar("T")
 
@@ -54,11 +52,10 @@ class SweepRequest:
     roi: Box | None = None
 
     def __post_init__(self) -> None:
-        low, high = SCALES_BETWEEN
-        if len(set(self.scales)) < len(self.scales) or len(self.scales) > SCALES_AT_MOST:
-            raise BadRequest(f"'scales' must be at most {SCALES_AT_MOST} different numbers.")
-        if not all(low <= scale <= high for scale in self.scales):
-            raise BadRequest(f"'scales' must lie between {low:g} and {high:g}.")
+        try:
+            check_scales(self.scales)
+        except ValueError as error:
+            raise BadRequest(f"'scales' {error}.") from error
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,25 @@ What a network makes of it shows whether the size of an object matters to it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .roi import Box
 from .volume import Geometry, Volume, interpolation_reach, resample
+
+SCALES_AT_MOST = 50
+SCALES_BETWEEN = (0.1, 10.0)
+"""Beyond, a volume is hardly more than a voxel, or a thousand times as large as it was."""
+
+
+def check_scales(scales: Sequence[float]) -> None:
+    """Raise `ValueError` with what scales to probe must be, unless they are."""
+    low, high = SCALES_BETWEEN
+    if len(set(scales)) < len(scales) or len(scales) > SCALES_AT_MOST:
+        raise ValueError(f"must be at most {SCALES_AT_MOST} different numbers")
+    if not all(low <= scale <= high for scale in scales):
+        raise ValueError(f"must lie between {low:g} and {high:g}")
 
 
 def magnified(volume: Volume, scale: float) -> Volume:

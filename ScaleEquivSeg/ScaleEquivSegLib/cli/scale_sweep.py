@@ -13,6 +13,7 @@ from ..label_files import read_reference
 from ..provenance import voxels_sha256
 from ..requirements import check_packages
 from ..roi import Box, read_roi
+from ..scaling import check_scales
 from ..volume import read_image
 from ..whole_files import write_csv
 from .computing import add_computing, settings_from
@@ -60,7 +61,12 @@ def add_scale_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser
 
 def _scales(text: str) -> tuple[float, ...]:
     number = positive(float)
-    return tuple(dict.fromkeys(number(part) for part in text.split(",")))
+    scales = tuple(dict.fromkeys(number(part) for part in text.split(",")))
+    try:
+        check_scales(scales)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"scales {error}") from error
+    return scales
 
 
 def _scale_sweep(options: argparse.Namespace) -> None:
