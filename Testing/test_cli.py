@@ -100,6 +100,18 @@ def test_a_folder_in_the_place_of_an_output_is_noticed_before_anything_is_comput
     assert [path.name for path in tmp_path.iterdir()] == ["out.nii.gz"]
 
 
+@pytest.mark.parametrize("option", ["-o", "--json"])
+def test_an_output_that_cannot_be_written_is_noticed_before_anything_is_computed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(segmentation, "segment", None)  # calling it would be an error
+    labels = tmp_path / ("file/new/out.nrrd" if option == "-o" else "out.nrrd")
+    more = () if option == "-o" else ("--json", str(tmp_path / "file" / "report.json"))
+    assert segment(folder, labels, *more) == UnwritableOutput.exit_code
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_name_too_long_for_a_file_is_an_error_of_one_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,13 +8,14 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..errors import Cancelled, OutputExists
+from ..errors import Cancelled, OutputExists, UnwritableOutput
 from ..progress import Remaining
 from ..whole_files import finite, write_text
 
@@ -46,7 +47,8 @@ def not_negative(text: str) -> int:
 
 
 def check_outputs(paths: Iterable[Path | None], overwrite: bool, inputs: Iterable[Path] = ()) -> None:
-    """Stop before anything is computed if outputs are one file, an input, or there already and not to be replaced."""
+    """Stop before anything is computed if outputs are one file, an input, or there already and not to be replaced, or
+    cannot be written."""
     taken = {path.resolve() for path in inputs}
     for path in paths:
         if path is None:
@@ -58,6 +60,17 @@ def check_outputs(paths: Iterable[Path | None], overwrite: bool, inputs: Iterabl
             raise OutputExists(f"{path} is a folder; give the name of a file.")
         if path.exists() and not overwrite:
             raise OutputExists(f"{path} exists; give another name or add --overwrite.")
+        _check_writable(path)
+
+
+def _check_writable(path: Path) -> None:
+    """Try whether a file can be made where a path leads, or as far as that is there."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UnwritableOutput(f"{path} cannot be written: {folder}: {error.strerror or error}.") from error
 
 
 def write_json(content: Mapping[str, object], path: Path) -> None:
