@@ -99,7 +99,7 @@ def test_numbers_that_are_none_are_counted_and_replaced_only_on_request(one_chan
 
 def test_a_volume_of_no_numbers_at_all_is_refused_even_so(one_channel: Bundle) -> None:
     volume = Volume(np.full(grid().shape, np.nan), grid())
-    with pytest.raises(UnsuitableVolume, match="5760 of 5760"):
+    with pytest.raises(UnsuitableVolume, match="All 5760 voxels of T1"):
         check([volume], one_channel, replace_nonfinite=True)
 
 

@@ -250,7 +250,9 @@ NOISE = np.random.default_rng(0).integers(0, 16, BLOBS.shape)
         (BLOBS.transpose(2, 0, 1)[::-1], True),
         (NOISE, True),  # 16 values
         (NOISE + (NOISE == 3) * (np.arange(8000).reshape(NOISE.shape) > 7990) * 50, False),  # 17, one of them rare
-        (BLOBS.astype(np.float32), False),
+        (BLOBS.astype(np.float32), True),
+        (BLOBS * 0.5 + 0.25, False),
+        (np.where(BLOBS, np.nan, 0), False),
         (np.zeros_like(BLOBS), False),
         (BLOBS.astype(np.int16) - 1, False),
         (BLOBS[:10, :10, :10], False),  # too few to tell

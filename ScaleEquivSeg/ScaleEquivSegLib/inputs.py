@@ -83,7 +83,9 @@ def _finite(name: str, volume: Volume, replace: bool, notes: list[str]) -> Volum
     bad = array.size - int(good.sum())
     if not bad:
         return volume
-    if not replace or bad == array.size:
+    if bad == array.size:
+        raise UnsuitableVolume(f"All {bad} voxels of {name} are NaN or infinite; pick another volume.")
+    if not replace:
         raise UnsuitableVolume(
             f"{name} has {bad} of {array.size} voxels that are NaN or infinite; "
             "replace them by a number, or ask for that to be done, then run again."

@@ -116,13 +116,13 @@ def read_slice(path: Path) -> Volume:
 
 def looks_like_labels(array: np.ndarray) -> bool:
     """Whether voxels can hardly be anything but labels: many of them, and few different whole numbers from 0."""
-    if array.dtype.kind not in "biu" or array.size < FEWEST_LABELLED_VOXELS:
+    if array.size < FEWEST_LABELLED_VOXELS:
         return False
-    known: set[int] = set()
+    known: set[float] = set()
     for plane in (array[len(array) // 2], *array):  # the middle of an image shows at once that it is one
         others = plane[~np.isin(plane, sorted(known))]
         known.update(np.unique(others).tolist())
-        if len(known) > MOST_LABELS or min(known) < 0:
+        if len(known) > MOST_LABELS or min(known) < 0 or not all(float(value).is_integer() for value in known):
             return False
     return len(known) > 1  # the same value everywhere is an empty image
 
