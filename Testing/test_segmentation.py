@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import hashlib
 import json
@@ -20,7 +21,14 @@ from ScaleEquivSegLib import devices, inference, segmentation
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.comparison import dice, dice_per_label
 from ScaleEquivSegLib.devices import Precision, run_where_it_fits
-from ScaleEquivSegLib.errors import Cancelled, OutOfMemory, UnavailableDevice, UnsuitableVolume, UnwritableOutput
+from ScaleEquivSegLib.errors import (
+    BadBundle,
+    Cancelled,
+    OutOfMemory,
+    UnavailableDevice,
+    UnsuitableVolume,
+    UnwritableOutput,
+)
 from ScaleEquivSegLib.inference import Mirror, WorkingImage, class_scores, score_planes
 from ScaleEquivSegLib.networks.sweep import Planes, whole
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
@@ -322,6 +330,24 @@ def test_a_deterministic_run_gives_the_same_bits_and_leaves_torch_as_it_was(equi
     first, second = (segment([volume], equivariant, Settings("cpu", deterministic=True)) for _ in range(2))
     assert np.array_equal(first.labels.array, second.labels.array)
     assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.allow_tf32) == before
+
+
+@pytest.mark.parametrize("settings", [Settings("cpu", deterministic=True), Settings("cpu", slab=8)])
+def test_a_deterministic_run_computes_as_much_at_once_however_much_memory_is_free(
+    equivariant: Model, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "bytes_for_a_slab", None)  # calling it would be an error
+    volume = make_phantom(PhantomSpec(seed=2, size=(16, 16, 16))).channels[0]
+    assert segment([volume], equivariant, settings).labels.array.shape == (16, 16, 16)
+
+
+def test_a_network_that_answers_with_what_is_no_number_is_refused(baseline: Model) -> None:
+    network = copy.deepcopy(baseline.network)
+    for weights in network.parameters():
+        weights.data *= 1e25
+    phantom = make_phantom(PhantomSpec(seed=2, size=(16, 16, 16)))
+    with pytest.raises(BadBundle, match="what is no number"):
+        segment(phantom.channels, Model(baseline.bundle, network), CPU)
 
 
 def test_one_voxel_gone_wrong_does_not_spoil_the_others(equivariant: Model) -> None:

@@ -17,6 +17,7 @@ from . import __version__
 from .bundles import Bundle, Channel, check_kind
 from .card import seal_of
 from .devices import Precision, arithmetic, pick_device, run_where_it_fits
+from .errors import BadBundle
 from .inference import Mirror, WorkingImage, load_network, score_planes, slices
 from .inputs import suitable
 from .labelmap import segment_header
@@ -34,6 +35,9 @@ from .volume import (
     resample,
     working_geometry,
 )
+
+SAME_SLAB = 8
+"""Planes computed at once where the same bits are wanted every time, however much memory is free."""
 
 PLANES_AT_ONCE = 4
 """Labels are decided for so many planes at a time: the scores of all scales, side by side, take the most memory."""
@@ -56,7 +60,7 @@ class Settings:
 
     device: str = "auto"
     slab: int | None = None
-    """Planes computed at once; as many as memory allows if None. Never changes the result."""
+    """Planes computed at once; as many as memory allows if None. Changes the last digits of a score at most."""
     precision: Precision = "float32"
     mirror: bool = False
     """Average with the mirror image, left for right; takes twice as long."""
@@ -217,7 +221,7 @@ def _label_upright(
             )
             return _labels_of(scores, back)
 
-    return run_where_it_fits(run, device, note, settings.slab)
+    return run_where_it_fits(run, device, note, settings.slab or (SAME_SLAB if settings.deterministic else None))
 
 
 class Preparation(Protocol):
@@ -289,6 +293,11 @@ def _labels_of(scores: Planes, back: _WayBack) -> np.ndarray:
             weights = [r[:, s.start : s.stop] for r, s in zip(rows, seen, strict=True)]
             probabilities = torch.softmax(read(seen[axis].start, seen[axis].stop).float(), 0)
             planes = apply_along_axes(probabilities[None], weights)[0]
+        if planes.isnan().any():
+            raise BadBundle(
+                "The network answers with what is no number; copy its bundle again, export it again, "
+                "or compute in float32."
+            )
         labels[tuple(slice(start, stop) if i == axis else slice(None) for i in range(3))] = planes.argmax(0).cpu()
     return labels.transpose(2, 1, 0)
 
