@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +82,19 @@ def test_resampling_onto_a_coarser_grid_does_not_alias() -> None:
     stripes = np.broadcast_to((-1.0) ** np.arange(64), source.shape)
     coarse = resample(Volume(stripes, source), working_geometry(source, np.array([3.0, 1, 1])))
     assert np.abs(coarse.array[:, :, 2:-2]).max() < 0.05
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_resampling_copies_a_volume_no_more_than_once_and_leaves_it_as_it_is(dtype: type) -> None:
+    fine = make_geometry((64, 96, 96), (1, 0.8, 0.9), np.eye(3), (0, 0, 0))
+    values = np.random.default_rng(0).integers(0, 1000, fine.shape).astype(dtype)
+    before = values.copy()
+    tracemalloc.start()
+    coarse = resample(Volume(values, fine), working_geometry(fine, np.array([2.0, 2.0, 2.0])))
+    _now, most = tracemalloc.get_traced_memory()  # of numpy; ITK copies once more
+    tracemalloc.stop()
+    assert most < 1.2 * 4 * values.size + coarse.array.nbytes
+    assert np.array_equal(values, before)
 
 
 def test_the_same_grid_is_not_resampled_at_all() -> None:

@@ -170,12 +170,18 @@ def from_sitk(image: sitk.Image) -> Volume:
 
 def to_sitk(volume: Volume) -> sitk.Image:
     """A Volume as a SimpleITK image."""
-    geometry = volume.geometry
     image = sitk.GetImageFromArray(volume.array)
-    image.SetSpacing(geometry.spacing.tolist())
-    image.SetDirection((LPS_TO_RAS @ geometry.direction).ravel().tolist())
-    image.SetOrigin((LPS_TO_RAS @ geometry.ijk_to_ras[:3, 3]).tolist())
+    origin, spacing, direction = _placement(volume.geometry)
+    image.SetOrigin(origin)
+    image.SetSpacing(spacing)
+    image.SetDirection(direction)
     return image
+
+
+def _placement(geometry: Geometry) -> tuple[list[float], list[float], list[float]]:
+    """Origin, spacing and direction as SimpleITK has them."""
+    origin = LPS_TO_RAS @ geometry.ijk_to_ras[:3, 3]
+    return origin.tolist(), geometry.spacing.tolist(), (LPS_TO_RAS @ geometry.direction).ravel().tolist()
 
 
 @dataclass(frozen=True)
@@ -236,16 +242,17 @@ def resample(volume: Volume, target: Geometry) -> Volume:
     """Interpolate linearly onto another grid, blurred beforehand along axes that lose resolution, ends repeated."""
     if volume.geometry.agrees_with(target, tolerance_mm=1e-6):
         return volume
-    array = volume.array.astype(np.float32, copy=False)
-    for axis, sigma in enumerate(_blur_against_aliasing(volume.geometry, target)):
-        if sigma > 0:
-            array = _blur(array, 2 - axis, sigma)
+    image = to_sitk(Volume(_smoothed(volume, target), volume.geometry))
+    origin, spacing, direction = _placement(target)
     try:
         image = sitk.Resample(
-            to_sitk(Volume(array, volume.geometry)),
-            to_sitk(Volume(np.broadcast_to(np.uint8(0), target.shape), target)),
+            image,
+            target.size.tolist(),
             sitk.Transform(),
             sitk.sitkLinear,
+            origin,
+            spacing,
+            direction,
             0.0,
             sitk.sitkFloat32,
             useNearestNeighborExtrapolator=True,
@@ -307,13 +314,28 @@ def _blur_against_aliasing(source: Geometry, target: Geometry) -> np.ndarray:
     return np.where(wanted > 1.05, 0.4 * np.sqrt(np.maximum(0, wanted**2 - 1)), 0)
 
 
-def _blur(array: np.ndarray, axis: int, sigma: float) -> np.ndarray:
+def _smoothed(volume: Volume, target: Geometry) -> np.ndarray:
+    """Values that may be interpolated onto another grid: blurred along axes that lose resolution, as they are if none
+    does. Large volumes are here several times, so that as little as possible is copied."""
+    sigmas = _blur_against_aliasing(volume.geometry, target)
+    if not sigmas.any() and volume.array.dtype in (np.uint8, np.int16, np.uint16):
+        return volume.array
+    array = volume.array.astype(np.float32, copy=bool(sigmas.any()))
+    for axis, sigma in enumerate(sigmas):
+        if sigma > 0:
+            _blur(array, 2 - axis, sigma)
+    return array
+
+
+def _blur(array: np.ndarray, axis: int, sigma: float) -> None:
+    """Blur in place along an axis, a plane at a time."""
     offsets, weights = _gauss(sigma)
     weights, reach = weights.astype(np.float32), len(offsets) // 2
-    padding = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
-    padded = np.pad(array, padding, mode="edge")
+    across = 0 if axis else 1
+    along = max(0, axis - 1)  # in a plane
     length = array.shape[axis]
-    total = np.zeros_like(array)
-    for start, weight in enumerate(weights):
-        total += weight * padded.take(range(start, start + length), axis)
-    return total
+    for plane in np.moveaxis(array, across, 0):
+        padded = np.pad(plane, [(reach, reach) if a == along else (0, 0) for a in range(2)], mode="edge")
+        plane[...] = 0
+        for start, weight in enumerate(weights):
+            plane += weight * padded.take(range(start, start + length), along)
