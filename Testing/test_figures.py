@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from training.__main__ import main
 from training.evaluate import Row, summary
 from training.figures import draw_all, styles_of
 from training.records import BadRecords, Record, arranged, read_record, write_record
-from training.tables import Estimate, markdown, paired_difference
+from training.tables import CONFIDENCE, STUDENT, Estimate, markdown, paired_difference
 
 SCALES = (0.5, 1.0)
 LABELS = ("Head", "Body")
@@ -172,18 +173,43 @@ def test_a_class_that_no_case_was_measured_for_has_no_figure_in_the_tables() -> 
     assert "| unet | 1,234 | 2 | 0.700 ± 0.000 | 0.700 ± 0.000 | – |" in table
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 5, 12])
 @pytest.mark.parametrize(("of_seed", "of_case"), [(0.05, 0.01), (0.01, 0.05), (0.03, 0.05)])
-def test_the_interval_covers_the_true_mean_about_as_often_as_it_says(of_seed: float, of_case: float) -> None:
+def test_the_interval_covers_the_true_mean_about_as_often_as_it_says(
+    seeds: int, of_seed: float, of_case: float
+) -> None:
     random = np.random.default_rng(5)
     hits = 0
     for _ in range(60):
-        gained = 0.1 + random.normal(0, of_seed, (12, 1)) + random.normal(0, of_case, (1, 20))
+        gained = 0.1 + random.normal(0, of_seed, (seeds, 1)) + random.normal(0, of_case, (1, 20))
         ours = [record("se_unet", s, np.broadcast_to(0.5 + row, (2, 2, 20))) for s, row in enumerate(gained)]
-        others = [record("unet", s, np.full((2, 2, 20), 0.5)) for s in range(12)]
+        others = [record("unet", s, np.full((2, 2, 20), 0.5)) for s in range(seeds)]
         difference = paired_difference(ours, others, 1.0)
         assert difference is not None
         hits += difference.low < 0.1 < difference.high
-    assert 51 <= hits <= 60
+    assert 53 <= hits <= 60
+
+
+def test_student_s_t_is_that_of_the_confidence() -> None:
+    quantiles = stats.t.ppf(0.5 + CONFIDENCE / 200, range(1, len(STUDENT) + 1))
+    assert pytest.approx(quantiles, abs=1e-3) == STUDENT
+
+
+def test_of_one_seed_the_interval_is_over_cases_alone_and_the_table_says_so() -> None:
+    dice = np.full((2, 2, 3), 0.5)
+    ours, others = [record("se_unet", s, dice + 0.1 * s) for s in range(2)], [record("unet", s, dice) for s in range(2)]
+    alone, both = (paired_difference(ours[:n], others[:n], 1.0) for n in (1, 2))
+    assert alone is not None
+    assert both is not None
+    assert alone.low == alone.high
+    assert both.high - both.low == pytest.approx(2 * 12.706 * 0.05)
+    assert "over cases and seeds (of one seed over cases alone" in markdown([*ours, *others])
+
+
+def test_a_scale_at_which_nothing_is_left_to_find_has_no_difference() -> None:
+    dice = np.stack([np.full((2, 3), np.nan), np.full((2, 3), 0.5)])
+    table = markdown([record(name, seed, dice, network=name) for name in ("unet", "se_unet") for seed in (0, 1)])
+    assert "| se_unet | 2 | – | +0.000 [+0.000, +0.000] |" in table
 
 
 def test_records_of_different_tests_share_no_table() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from .picture_metrics import area_under_curve, figure_names, mean_area
 from .records import Record
 from .tables import (
-    CONFIDENCE,
+    INTERVAL,
     Difference,
     Group,
     draws,
@@ -48,7 +48,7 @@ def picture_markdown(records: Sequence[Record]) -> str:
         if comparison := _against_reference(group):
             parts += [
                 f"Mean AUC less that of {first.reference}, the same pictures and seeds side by side, with the "
-                f"{CONFIDENCE} % interval of a bootstrap over pictures and seeds (one seed says nothing of others):",
+                f"{INTERVAL.format(cases='pictures')}:",
                 comparison,
             ]
     return "\n\n".join(parts) + "\n"
@@ -84,21 +84,19 @@ def _against_reference(group: Group) -> str:
 def auc_difference(ours: Sequence[Record], others: Sequence[Record]) -> Difference | None:
     """On the same pictures and seeds; None if there is no seed that both have.
 
-    The bootstrap draws seeds and, of each class as many as there are, pictures with replacement, independently, and
-    takes the areas anew for each draw.
+    The bootstrap draws with replacement of each class as many pictures as there are, and takes the areas anew for each
+    draw.
     """
     pairs = pairs_by_seed(ours, others)
     if not pairs:
         return None
-    everything = np.arange(len(ours[0].cases))
-    mean = float(np.mean([_mean_auc(one, everything) - _mean_auc(other, everything) for one, other in pairs]))
     random = np.random.default_rng(0)
-    seeds = draws(len(pairs), random)
     of_class = [np.flatnonzero(row["true"]) for row in ours[0].rows]
-    cases = np.concatenate([those[draws(len(those), random)] for those in of_class if those.size], axis=1)
-    # Every draw of pictures for every seed: (draw, seed), of which a draw of seeds takes some.
-    each = np.array([[_mean_auc(one, n) - _mean_auc(other, n) for one, other in pairs] for n in cases])
-    return Difference.between(mean, np.take_along_axis(each, seeds, 1).mean(1), len(pairs))
+    drawn = np.concatenate([those[draws(len(those), random)] for those in of_class if those.size], axis=1)
+    everything = np.arange(len(ours[0].cases))
+    # (draw, seed), the pictures as they are first
+    each = np.array([[_mean_auc(one, n) - _mean_auc(other, n) for one, other in pairs] for n in (everything, *drawn)])
+    return Difference.between(each[0], each[1:].mean(1))
 
 
 def _mean_auc(record: Record, cases: np.ndarray) -> float:

@@ -12,6 +12,11 @@ from .records import BadRecords, Record
 
 DRAWS = 2000
 CONFIDENCE = 95
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
+"""Student's t at this confidence for 1, 2, ... degrees of freedom; the last is taken for more: a little too wide."""
+INTERVAL = (
+    f"{CONFIDENCE} % interval over {{cases}} and seeds (of one seed over {{cases}} alone, which says nothing of others)"
+)
 
 Cells = list[str]
 
@@ -48,12 +53,24 @@ class Difference:
     seeds: int
 
     @staticmethod
-    def between(mean: float, drawn: np.ndarray, seeds: int) -> Difference:
-        """From the differences that the draws of a bootstrap have."""
-        low, high = np.percentile(drawn, [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
-        return Difference(mean, float(low), float(high), seeds)
+    def between(of_seeds: np.ndarray, drawn: np.ndarray) -> Difference:
+        """From the difference of each seed, and from those of all seeds together on cases that a bootstrap drew.
+
+        What seeds and what cases leave open add up as independent errors do, by their squares: a t interval over the
+        few seeds, percentiles of the bootstrap over the cases.
+        """
+        mean, count = float(of_seeds.mean()), len(of_seeds)
+        if math.isnan(mean):
+            return Difference(mean, mean, mean, count)
+        low, high = np.nanpercentile(drawn, [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
+        reach = 0.0
+        if count > 1:
+            reach = STUDENT[min(count - 1, len(STUDENT)) - 1] * float(np.std(of_seeds, ddof=1)) / math.sqrt(count)
+        return Difference(mean, mean - math.hypot(mean - low, reach), mean + math.hypot(high - mean, reach), count)
 
     def text(self) -> str:
+        if math.isnan(self.mean):
+            return "–"
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
@@ -65,29 +82,27 @@ def estimate(records: Sequence[Record], metric: str, scale: float) -> Estimate:
 def paired_difference(ours: Sequence[Record], others: Sequence[Record], scale: float) -> Difference | None:
     """Of the mean Dice, on the same cases and seeds; None if there is no seed that both have.
 
-    The interval is that of a bootstrap over seeds and cases, both drawn with replacement, independently (percentiles).
-    Of one seed it says how far the cases agree, and nothing of other seeds.
+    Of one seed the interval says how far the cases agree, and nothing of other seeds.
     """
     pairs = pairs_by_seed(ours, others)
     if not pairs:
         return None
     # (seed, case, class)
     difference = np.stack([one.dice(scale) - other.dice(scale) for one, other in pairs]).swapaxes(1, 2)
-    random = np.random.default_rng(0)
-    seeds, cases = (draws(count, random) for count in difference.shape[:2])
-    drawn = _mean_over_classes(difference[seeds[:, :, None], cases[:, None, :]])
-    return Difference.between(float(_mean_over_classes(difference[None])[0]), drawn, len(pairs))
+    cases = draws(difference.shape[1], np.random.default_rng(0))
+    return Difference.between(_mean_over_classes(difference), _mean_over_classes(difference.mean(0)[cases]))
 
 
 def _mean_over_classes(drawn: np.ndarray) -> np.ndarray:
-    """Of (draw, seed, case, class) the mean that `evaluate` prints: of each class over its cases, then over classes.
+    """Of (draw, case, class) the mean that `evaluate` prints: of each class over its cases, then over classes.
 
-    Classes that nobody had looked for in a case are NaN there.
+    Classes that count in no mean of a case are NaN there; a draw that has nothing else is NaN.
     """
     known = ~np.isnan(drawn)
-    count = known.sum((1, 2))
-    of_class = np.where(known, drawn, 0).sum((1, 2)) / np.maximum(count, 1)
-    mean: np.ndarray = (of_class * (count > 0)).sum(1) / (count > 0).sum(1)
+    count = known.sum(1)
+    of_class = np.where(known, drawn, 0).sum(1) / np.maximum(count, 1)
+    classes = (count > 0).sum(1)
+    mean: np.ndarray = np.where(classes > 0, of_class.sum(1) / np.maximum(classes, 1), np.nan)
     return mean
 
 
@@ -199,7 +214,7 @@ def markdown(records: Sequence[Record]) -> str:
         if comparison := _against_reference(group):
             parts += [
                 f"Mean Dice less that of {first.reference}, the same cases and seeds side by side, with the "
-                f"{CONFIDENCE} % interval of a bootstrap over cases and seeds (one seed says nothing of others):",
+                f"{INTERVAL.format(cases='cases')}:",
                 comparison,
             ]
     if len(of_size) > 1:
