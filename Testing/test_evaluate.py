@@ -155,6 +155,21 @@ def test_a_label_that_was_contoured_in_no_case_has_no_figure() -> None:
     assert summary(rows[1:]) == {}
 
 
+def test_a_label_of_which_a_scale_leaves_nothing_is_not_counted_as_found(tmp_path: Path, sharp_eyed: None) -> None:
+    write_case(tmp_path / "data", "a", [0, 0, 1, 1])
+    labels = tmp_path / "data" / "labels" / "a.nrrd"
+    written = read_volume(labels)
+    with_a_speck = written.array.copy()
+    with_a_speck[0, 0, 0] = 2
+    write_volume(Volume(with_a_speck, written.geometry), labels)
+    small = bundle(tmp_path / "bundle")
+    figures = evaluate(small, tmp_path / "data", scales=(1.0, 0.5))
+    assert figures["dice.Body@1"] == 0  # not in the image, so missed
+    assert "dice.Body@0.5" not in figures
+    assert figures["dice.mean@0.5"] == figures["dice.Head@0.5"] == figures["dice.worst_case@0.5"]
+    assert "dice.mean@0.1" not in evaluate(small, tmp_path / "data", scales=(0.1,))
+
+
 def test_what_label_values_mean_is_taken_from_the_card_unless_something_else_is_said(
     tmp_path: Path, sharp_eyed: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
@@ -33,7 +33,8 @@ from .splits import as_held_out, of_split, with_splits
 
 @dataclass(frozen=True)
 class Row:
-    """How well one class of a case was found at a scale: NaN if nobody had looked for it in the case."""
+    """How well one class of a case was found at a scale: NaN if nobody had looked for it in the case, or if the scale
+    left nothing of it to find."""
 
     case: str
     scale: float
@@ -169,14 +170,25 @@ def _measured(
         shown = in_native_voxels(images, task) if meant.native_voxels else images
         found = Volume(segment(shown, model, how).labels.array, images[0].geometry)
         wanted = magnified_labels(labels, scale, len(names))
-        looked_for = {value: name for value, name in names.items() if value not in unlabelled}
-        measured = compare_classes(found, wanted, looked_for)
-        for name in names.values():
-            if name in measured:
-                distance = mean_hd95([measured[name].hd95], found.geometry)
-                yield Row(case.name, scale, name, measured[name].dice, distance)
-            else:
-                yield Row(case.name, scale, name, math.nan, math.nan)
+        yield from rows_of(case.name, scale, found, wanted, names, {*unlabelled, *vanished(labels, wanted)})
+
+
+def vanished(before: Volume, after: Volume) -> set[int]:
+    """The classes of which a change of scale or voxels left nothing: to find nothing of them is no merit."""
+    return set(np.unique(before.array).tolist()) - set(np.unique(after.array).tolist())
+
+
+def rows_of(
+    case: str, scale: float, found: Volume, wanted: Volume, names: Mapping[int, str], left_out: Collection[int]
+) -> Iterator[Row]:
+    """A row for each class, with figures of those that are not left out."""
+    measured = compare_classes(found, wanted, {value: name for value, name in names.items() if value not in left_out})
+    for name in names.values():
+        if name in measured:
+            distance = mean_hd95([measured[name].hd95], found.geometry)
+            yield Row(case, scale, name, measured[name].dice, distance)
+        else:
+            yield Row(case, scale, name, math.nan, math.nan)
 
 
 def _magnified(channels: Sequence[Volume], scale: float) -> list[Volume]:

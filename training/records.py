@@ -93,7 +93,7 @@ class Record:
         return self.means.get(f"{metric}@{scale:g}", math.nan)
 
     def dice(self, scale: float) -> np.ndarray:
-        """Of each class in each case (class, case); NaN where nobody had looked for the class."""
+        """Of each class in each case (class, case); NaN where the class counts in no mean."""
         return np.array([row["dice"] for row in self.rows if row["scale"] == scale], float)
 
 
@@ -137,7 +137,7 @@ def arranged_answers(answers: Sequence[Answer]) -> tuple[list[str], list[dict[st
 
 
 def _rounded(row: Row | None, metric: str) -> float | None:
-    """Nothing for a class that nobody looked for in a case."""
+    """Nothing for a class that counts in no mean of a case."""
     value = getattr(row, metric, math.nan)
     return None if math.isnan(value) else round(value, 4)
 
