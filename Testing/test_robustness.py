@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,13 @@ from ScaleEquivSegLib.bundles import Bundle, bundled_models, read_bundle
 from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.shades import Hounsfield
 from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry
+from test_evaluate import bundle as write_bundle
+from test_evaluate import write_case
+from training import evaluate as evaluating
+from training import robustness
 from training.__main__ import main
+from training.config import CaseData
+from training.evaluate import evaluate
 from training.robustness import CHANGES, Scan, changes_for
 
 SHAPE = (12, 14, 10)
@@ -80,6 +88,58 @@ def test_the_numbers_of_ct_have_a_meaning_and_are_left_as_they_are(bundle: Bundl
     ct = replace(bundle, inputs=(replace(bundle.inputs[0], normalisation=Hounsfield(-160, 240)),))
     assert set(changes_for(bundle)) == set(CHANGES)
     assert set(changes_for(ct)) == set(CHANGES) - {"other_numbers"}
+
+
+def blind_to_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network finds the head where the image has it, and no body."""
+
+    def segment(channels: Sequence[Volume], *how: object) -> SimpleNamespace:
+        found = (np.rint(channels[0].array / 100) == 1).astype(np.uint8)
+        return SimpleNamespace(labels=Volume(found, channels[0].geometry))
+
+    monkeypatch.setattr(robustness, "segment", segment)
+    monkeypatch.setattr(evaluating, "segment", segment)
+
+
+@pytest.mark.parametrize("absent_is_unlabelled", [False, True])
+def test_mean_dice_is_that_of_evaluate_where_cases_lack_a_label(
+    absent_is_unlabelled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, values in (("a", [0, 1, 2]), ("b", [0, 1, 2]), ("c", [0, 1, 1]), ("d", [0, 0, 0])):
+        write_case(tmp_path / "data", name, values)
+    small = write_bundle(tmp_path / "bundle", data=CaseData(absent_is_unlabelled=absent_is_unlabelled))
+    blind_to_bodies(monkeypatch)
+    figures, wanted = robustness.robustness(small, tmp_path / "data"), evaluate(small, tmp_path / "data")
+    assert figures["dice.as_it_is"] == wanted["dice.mean@1"] == pytest.approx(0.5 if absent_is_unlabelled else 0.75)
+    assert figures["dice.as_it_is.worst_case"] == wanted["dice.worst_case@1"]
+    assert figures["dice.mirrored"] == wanted["dice.mean@1"]
+
+
+def test_where_no_case_has_a_label_there_is_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_case(tmp_path / "data", "a", [0])
+    small = write_bundle(tmp_path / "bundle", data=CaseData(absent_is_unlabelled=True))
+    blind_to_bodies(monkeypatch)
+    assert robustness.robustness(small, tmp_path / "data") == {"cases": 1}
+
+
+def test_a_class_that_was_not_looked_for_is_the_other_side_s_in_a_mirror_and_of_neither_side_beside_it(
+    bundle: Bundle,
+) -> None:
+    one, other = bundle.labels
+    sided = replace(bundle, labels=(replace(one, opposite=other.name), replace(other, opposite=one.name)))
+    scan = a_scan().without([1])
+    assert CHANGES["mirrored"](scan, sided).left_out == {2}
+    assert CHANGES["both_sides"](scan, sided).left_out == {1, 2}
+    assert CHANGES["wider_view"](scan, sided).left_out == {1}
+
+
+def test_a_class_of_which_larger_voxels_leave_nothing_is_left_out(bundle: Bundle) -> None:
+    scan = a_scan()
+    speck = scan.labels.array == 1
+    speck[3, 5, 2] = False
+    scan = replace(scan, labels=Volume(np.where(speck, 0, scan.labels.array), scan.geometry))
+    assert CHANGES["as_it_is"](scan, bundle).left_out == set()
+    assert CHANGES["voxels_x1.5"](scan, bundle).left_out == {1}
 
 
 def test_a_bundle_is_measured_after_every_change(

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ScaleEquivSegLib.bundles import Bundle, read_bundle
-from ScaleEquivSegLib.comparison import dice
 from ScaleEquivSegLib.segmentation import Model, load_model, segment
 from ScaleEquivSegLib.shades import Hounsfield
 from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, resample, working_geometry
 
 from .cases import LabelledCase, told_of
 from .config import CaseData, labelling
-from .evaluate import chosen_cases, trained_on
-from .preparation import Task, in_native_voxels, labels_on, read_labels
+from .evaluate import Row, chosen_cases, rows_of, summary, trained_on, vanished
+from .preparation import Task, in_native_voxels, labels_on, read_labels, unlabelled_classes
 from .progress import followed
 from .reading import read_channels
 
@@ -28,13 +27,19 @@ class Scan:
 
     channels: tuple[Volume, ...]
     labels: Volume
+    left_out: frozenset[int] = frozenset()
+    """The classes that nobody looked for in the case, or of which a change has left nothing."""
 
     @property
     def geometry(self) -> Geometry:
         return self.labels.geometry
 
     def each(self, of_channel: Callable[[Volume], Volume], of_labels: Callable[[Volume], Volume]) -> Scan:
-        return Scan(tuple(of_channel(channel) for channel in self.channels), of_labels(self.labels))
+        channels = tuple(of_channel(channel) for channel in self.channels)
+        return replace(self, channels=channels, labels=of_labels(self.labels))
+
+    def without(self, classes: Iterable[int]) -> Scan:
+        return replace(self, left_out=self.left_out.union(classes))
 
 
 Change = Callable[[Scan, Bundle], Scan]
@@ -48,10 +53,11 @@ def as_it_is(scan: Scan, bundle: Bundle) -> Scan:
 def mirrored(scan: Scan, bundle: Bundle) -> Scan:
     """Left for right."""
     axis, swapped = _left_right(bundle), np.array(bundle.mirrored_classes, np.uint8)
-    return scan.each(
+    turned = scan.each(
         lambda channel: Volume(np.flip(channel.array, axis), channel.geometry),
         lambda labels: Volume(swapped[np.flip(labels.array, axis)], labels.geometry),
     )
+    return replace(turned, left_out=frozenset(swapped[list(scan.left_out)].tolist()))
 
 
 def both_sides(scan: Scan, bundle: Bundle) -> Scan:
@@ -63,7 +69,7 @@ def both_sides(scan: Scan, bundle: Bundle) -> Scan:
         return Volume(array, Geometry(array.shape, one.geometry.ijk_to_ras))
 
     channels = tuple(joined(*pair) for pair in zip(scan.channels, other.channels, strict=True))
-    return Scan(channels, joined(scan.labels, other.labels))
+    return Scan(channels, joined(scan.labels, other.labels), scan.left_out | other.left_out)
 
 
 def _left_right(bundle: Bundle) -> int:
@@ -123,10 +129,11 @@ def in_voxels_of(factor: tuple[float, float, float]) -> Change:
     def change(scan: Scan, bundle: Bundle) -> Scan:
         grid = working_geometry(scan.geometry, scan.geometry.spacing * factor)
         classes = len(bundle.labels)
-        return scan.each(
+        coarser = scan.each(
             lambda channel: resample(channel, grid),
             lambda labels: Volume(labels_on(labels, grid, classes), grid),
         )
+        return coarser.without(vanished(scan.labels, coarser.labels))
 
     return change
 
@@ -147,7 +154,7 @@ CHANGES: Mapping[str, Change] = {
 def robustness(
     bundle_folder: Path, data: Path, split: str | None = None, splits: Path | None = None
 ) -> dict[str, float]:
-    """Mean Dice over labels and cases after each change, and of the worst case."""
+    """Mean Dice after each change, and of the worst case, as `evaluate` has them; where nothing is left, no figure."""
     bundle = read_bundle(bundle_folder)
     model = load_model(bundle)
     meant = replace(labelling(trained_on(bundle)), folder=data, splits=splits)
@@ -155,11 +162,13 @@ def robustness(
     scans = [_upright(case, meant, bundle) for case in cases]
     figures = {"cases": float(len(scans))}
     for name, change in changes_for(bundle).items():
-        found = []
+        rows: list[Row] = []
         for case, scan in followed(list(zip(cases, scans, strict=True)), name):
             with told_of(case.name):
-                found.append(_mean_dice(change(scan, bundle), model, meant))
-        figures |= {f"dice.{name}": float(np.nanmean(found)), f"dice.{name}.worst_case": float(np.nanmin(found))}
+                rows += _measured(case.name, change(scan, bundle), model, meant)
+        means = summary(rows)
+        for mean, key in (("dice.mean@1", f"dice.{name}"), ("dice.worst_case@1", f"dice.{name}.worst_case")):
+            figures |= {key: means[mean]} if mean in means else {}
     return figures
 
 
@@ -172,15 +181,15 @@ def changes_for(bundle: Bundle) -> dict[str, Change]:
 def _upright(case: LabelledCase, meant: CaseData, bundle: Bundle) -> Scan:
     channels = read_channels(case)
     geometry = channels[0].geometry
-    labels = Volume(read_labels(case, meant, Task.from_card(bundle.card)).array, geometry)
+    task = Task.from_card(bundle.card)
+    labels = Volume(read_labels(case, meant, task).array, geometry)
     order = AxisOrder.towards(geometry.direction, bundle.orientation)
-    return Scan(tuple(order.apply(resample(channel, geometry)) for channel in channels), order.apply(labels))
+    upright = Scan(tuple(order.apply(resample(channel, geometry)) for channel in channels), order.apply(labels))
+    return upright.without(unlabelled_classes(labels, meant, task))
 
 
-def _mean_dice(scan: Scan, model: Model, meant: CaseData) -> float:
-    """Over the labels that the case has."""
+def _measured(case: str, scan: Scan, model: Model, meant: CaseData) -> list[Row]:
     shown = in_native_voxels(scan.channels, model.bundle) if meant.native_voxels else scan.channels
-    found = segment(shown, model).labels.array
-    wanted = scan.labels.array
-    present = [label.value for label in model.bundle.labels if (wanted == label.value).any()]
-    return float(np.mean([dice(found == value, wanted == value) for value in present])) if present else float("nan")
+    found = Volume(segment(shown, model).labels.array, scan.geometry)
+    names = {label.value: label.name for label in model.bundle.labels}
+    return list(rows_of(case, 1.0, found, scan.labels, names, scan.left_out))
