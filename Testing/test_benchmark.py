@@ -225,7 +225,7 @@ def test_the_command_measures_all_cases_as_often_as_asked(monkeypatch: pytest.Mo
     [
         (["--cases", "published_vs_direct,nonsense"], "unknown case nonsense; known: published_vs_direct"),
         (["--repeats", "0"], "0 is not positive"),
-        (["--engine", "--repeats", "3"], "--engine goes with --json alone"),
+        (["--engine", "--repeats", "3"], "--engine goes with --json and --overwrite alone"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

@@ -139,8 +139,6 @@ def test_a_label_that_was_not_contoured_in_a_case_counts_in_no_mean(tmp_path: Pa
     assert rows["head", "Body"]["dice"] == rows["head", "Body"]["hd95"] == ""
     # The distance of what was missed is the diagonal of the volume.
     assert float(rows["missed", "Head"]["hd95"]) == pytest.approx(math.sqrt(6**2 + 8**2 + 10**2))
-    with pytest.raises(OutputExists):
-        evaluate(small, tmp_path / "data", table=table)
 
 
 def test_a_label_that_was_contoured_in_no_case_has_no_figure() -> None:
@@ -198,13 +196,10 @@ def test_what_label_values_mean_is_taken_from_the_card_unless_something_else_is_
 
     # The card says that an absent label was not looked for; the command line may say that it was.
     write_volume(Volume(np.where(written.array == 1, 4, 7).astype(np.uint8), written.geometry), labels)
-    run(monkeypatch, "evaluate", "--bundle", trained, "--data", tmp_path / "data", "--json", json_file)
+    trained_as_before = ["evaluate", "--bundle", trained, "--data", tmp_path / "data", "--json", json_file]
+    run(monkeypatch, *trained_as_before, "--overwrite")
     assert "dice.Body@1" not in json.loads(json_file.read_text())
-    run(
-        monkeypatch,
-        *("evaluate", "--bundle", trained, "--data", tmp_path / "data", "--json", json_file),
-        "--no-absent-is-unlabelled",
-    )
+    run(monkeypatch, *trained_as_before, "--overwrite", "--no-absent-is-unlabelled")
     assert json.loads(json_file.read_text())["dice.Body@1"] == 0
 
 
@@ -376,13 +371,64 @@ def test_what_was_measured_before_a_case_that_fails_is_kept_and_the_case_is_name
     assert not table.exists()
     kept = tmp_path / "cases.unfinished.csv"
     assert [row.split(",")[0] for row in kept.read_text().splitlines()] == ["case", "a", "a"]
-    with pytest.raises(OutputExists, match="unfinished"):
-        evaluate(small, tmp_path / "data", table=table, device="cpu")
-    kept.unlink()
+    command = ["evaluate", "--bundle", small, "--data", tmp_path / "data", "--cases", table, "--device", "cpu"]
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, *command)
+    assert end.value.code == OutputExists.exit_code
     done.append(())
-    evaluate(small, tmp_path / "data", table=table, device="cpu")
+    run(monkeypatch, *command, "--overwrite")
     assert [row.split(",")[0] for row in table.read_text().splitlines()] == ["case", *"aabbcc"]
     assert not kept.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["evaluate", "--bundle", "bundle", "--data", "data"], "--json"),
+        (["evaluate", "--bundle", "bundle", "--data", "data"], "--cases"),
+        (["robustness", "--bundle", "bundle", "--data", "data"], "--json"),
+        (["equivariance", "--network", "unet"], "--json"),
+        (["equivariance", "--network", "unet"], "--figure"),
+        (["benchmark"], "--json"),
+        (["benchmark", "--engine"], "--json"),
+    ],
+)
+def test_an_output_that_is_there_is_refused_before_anything_is_measured(
+    command: Sequence[str], option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for measure in (
+        "evaluate.measured_cases",
+        "robustness.chosen_cases",
+        "equivariance_report.report_untrained",
+        "benchmarks.benchmark",
+        "benchmarks.volumes.engine",
+    ):
+        monkeypatch.setattr(f"training.{measure}", None)
+    monkeypatch.chdir(tmp_path)
+    bundle(tmp_path / "bundle")
+    there = tmp_path / "there"
+    there.write_text("mine")
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, *command, option, there)
+    assert end.value.code == OutputExists.exit_code
+    assert there.read_text() == "mine"
+
+
+def test_figures_are_written_into_a_new_folder_and_noted_before_they_are_shown(
+    tmp_path: Path, sharp_eyed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.export.SMALL", (12, 12, 12))
+    write_case(tmp_path / "data", "a", [0, 1, 2])
+    small, json_file = bundle(tmp_path / "bundle"), tmp_path / "new" / "figures.json"
+
+    def nobody_reads(*line: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("training.commands.console.print", nobody_reads, raising=False)
+    with pytest.raises(BrokenPipeError):
+        run(monkeypatch, "evaluate", "--bundle", small, "--data", tmp_path / "data", "--json", json_file, "--note")
+    assert json.loads(json_file.read_text())["cases"] == 1
+    assert read_bundle(small).card["metrics"]["cases"] == 1
 
 
 def test_all_cases_are_looked_at_before_any_is_measured(tmp_path: Path) -> None:

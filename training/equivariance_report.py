@@ -16,6 +16,7 @@ from ScaleEquivSegLib.networks.unet import restate_statistics
 from ScaleEquivSegLib.scale_sweep import scale_sweep
 from ScaleEquivSegLib.segmentation import Model, load_model, working_image
 from ScaleEquivSegLib.volume import Volume, read_volume
+from ScaleEquivSegLib.whole_files import in_one_piece
 
 from .equivariance import (
     SCALES,
@@ -146,7 +147,8 @@ def draw(path: Path, networks: Mapping[str, nn.Module], source: Source, scale: f
         row[-1].tick_params(labelsize=7)
         row[-1].grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    with in_one_piece(path) as whole:
+        figure.savefig(whole, dpi=100)
     plt.close(figure)
 
 

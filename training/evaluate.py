@@ -14,7 +14,7 @@ import numpy as np
 
 from ScaleEquivSegLib.bundles import Bundle, read_bundle
 from ScaleEquivSegLib.comparison import compare_classes, mean_hd95
-from ScaleEquivSegLib.errors import BadRequest, OutputExists
+from ScaleEquivSegLib.errors import BadRequest
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.networks import UNet
 from ScaleEquivSegLib.scaling import magnified, magnified_labels
@@ -76,12 +76,13 @@ def rows_kept(table: Path | None) -> Iterator[Callable[[Sequence[Sequence[object
     if table is None:
         yield lambda rows: None
         return
-    unfinished = table.with_name(f"{table.stem}.unfinished{table.suffix}")
-    for path in (table, unfinished):
-        if path.exists():
-            raise OutputExists(f"{path} exists; remove it, or name another file.")
-    yield lambda rows: write_csv(rows, unfinished)
-    os.replace(unfinished, table)
+    yield lambda rows: write_csv(rows, unfinished(table))
+    os.replace(unfinished(table), table)
+
+
+def unfinished(table: Path) -> Path:
+    """Where the rows of a table lie until it is done."""
+    return table.with_name(f"{table.stem}.unfinished{table.suffix}")
 
 
 def measured_rows(

@@ -11,7 +11,6 @@ import numpy as np
 
 from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.classification import ClassifierModel, classify, load_classifier
-from ScaleEquivSegLib.errors import OutputExists
 from ScaleEquivSegLib.whole_files import write_csv
 
 from .cases import told_of
@@ -39,8 +38,6 @@ def evaluate_pictures(
 
     The area of a class that has no picture is left out.
     """
-    if table and table.exists():
-        raise OutputExists(f"{table} exists; remove it, or name another file.")
     answers = measured_pictures(bundle_folder, data, split, device)
     if table:
         rows = ([answer.case, answer.wanted, *answer.probabilities.values()] for answer in answers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import re
 import shlex
@@ -13,8 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import TypeAlias
 
+from ScaleEquivSegLib.cli.console import write_json
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Where a command adds its parser."""
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that prints figures."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
 
 
 def list_of_names(text: str) -> tuple[str, ...]:
@@ -48,7 +55,9 @@ def _without_place(argument: str) -> str:
 
 
 def print_figures(figures: Mapping[str, float], json_file: Path | None = None) -> None:
-    """Print a table, in which keys that differ in what follows an @ alone share a row; write the flat figures."""
+    """Write the flat figures; print a table, in which keys that differ in what follows an @ alone share a row."""
+    if json_file:
+        write_json(figures, json_file)
     rows: dict[str, dict[str, float]] = {}
     for key, value in figures.items():
         name, _, scale = key.partition("@")
@@ -60,8 +69,6 @@ def print_figures(figures: Mapping[str, float], json_file: Path | None = None) -
             heading = tuple(row)
             print(f"{'':{width}s}", *(f"{'x' + scale if scale else '':>8s}" for scale in heading))
         print(f"{name:{width}s}", *(_as_text(name, value) for value in row.values()))
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def _as_text(name: str, value: float) -> str:

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ScaleEquivSegLib.cli.console import positive
+from ScaleEquivSegLib.cli.console import check_outputs, positive
 from ScaleEquivSegLib.errors import BadRequest
 
-from .console import Commands, list_of_names, print_figures, this_command
+from .console import Commands, add_json, list_of_names, print_figures, this_command
 
 if TYPE_CHECKING:
     from ScaleEquivSegLib.bundles import Bundle
@@ -58,7 +58,7 @@ def _add_evaluate(commands: Commands) -> None:
     evaluate.add_argument(
         "--cases", type=Path, metavar="CSV", help="also write every case, scale and label, or probability, here"
     )
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    add_json(evaluate)
     evaluate.add_argument(
         "--note",
         action="store_true",
@@ -73,7 +73,7 @@ def _add_robustness(commands: Commands) -> None:
     robustness.add_argument("--data", type=Path, required=True, help="labelled cases, as for evaluate")
     robustness.add_argument("--split", help="only the cases of this split")
     robustness.add_argument("--splits", type=Path, metavar="CSV", help="which case is of which split (case, split)")
-    robustness.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    add_json(robustness)
     robustness.set_defaults(command=_robustness)
 
 
@@ -93,7 +93,7 @@ def _add_equivariance(commands: Commands) -> None:
     equivariance.add_argument("--ablation", action="store_true", help="se_unet with one ingredient changed at a time")
     equivariance.add_argument("--seed", type=int, default=0, help="of weights and fields (default: 0)")
     equivariance.add_argument("--figure", type=Path, metavar="PNG", help="draw the error slice by slice")
-    equivariance.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    add_json(equivariance)
     equivariance.set_defaults(command=_equivariance)
 
 
@@ -103,7 +103,7 @@ def _add_benchmark(commands: Commands) -> None:
     benchmark.add_argument("--repeats", type=positive(int), help="how often each side runs (default: 5)")
     benchmark.add_argument("--device", help="where networks run: cpu, cuda, cuda:1, mps (default: cpu)")
     benchmark.add_argument("--engine", action="store_true", help="instead: memory and time of a very large volume")
-    benchmark.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    add_json(benchmark)
     benchmark.set_defaults(command=_benchmark)
 
 
@@ -128,17 +128,21 @@ def _values(text: str) -> tuple[int, ...]:
 def _evaluate(options: argparse.Namespace) -> None:
     from ScaleEquivSegLib.bundles import read_bundle
 
-    from ..evaluate import evaluate
+    from ..evaluate import evaluate, unfinished
     from ..evaluate_pictures import evaluate_pictures
 
     names = ("splits", "classes", "background", "absent_is_unlabelled", "native_voxels")
     settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     bundle = read_bundle(options.bundle)
+    table = [options.cases, unfinished(options.cases)] if options.cases else []
+    _check_outputs(options, *table)
     if options.note:
         _check_notable(options, bundle)
     if bundle.kind == "classification":
         if settings or options.scale_axis or options.scales != (1.0,):
-            raise BadRequest("a classification is measured with --split, --device, --cases, --json and --note alone.")
+            raise BadRequest(
+                "a classification is measured with --split, --device, --cases, --json, --overwrite and --note alone."
+            )
         figures = evaluate_pictures(options.bundle, options.data, options.split, options.cases, options.device)
     else:
         figures = evaluate(
@@ -151,11 +155,17 @@ def _evaluate(options: argparse.Namespace) -> None:
             options.cases,
             options.device,
         )
-    print_figures(figures, options.json)
     if options.note:
         from ..export import note_measurements
 
         note_measurements(options.bundle, figures, this_command())
+    print_figures(figures, options.json)
+
+
+def _check_outputs(options: argparse.Namespace, *others: Path | None) -> None:
+    """Refuse, before anything is measured, files that the figures and all else could not be written to."""
+    inputs = [getattr(options, name, None) for name in ("data", "splits")] + list(getattr(options, "image", None) or [])
+    check_outputs([options.json, *others], options.overwrite, [path for path in inputs if path])
 
 
 def _check_notable(options: argparse.Namespace, bundle: Bundle) -> None:
@@ -199,6 +209,7 @@ def _was_trained_on_some(bundle: Bundle, data: Path, splits: Path | None) -> boo
 def _robustness(options: argparse.Namespace) -> None:
     from ..robustness import robustness
 
+    _check_outputs(options)
     print_figures(robustness(options.bundle, options.data, options.split, options.splits), options.json)
 
 
@@ -208,7 +219,8 @@ def _equivariance(options: argparse.Namespace) -> None:
     if options.image and len(options.image) > 1 and not options.bundle:
         raise BadRequest("untrained networks take one --image")
     if options.ablation and (options.bundle or options.image or options.network or options.figure):
-        raise BadRequest("--ablation goes with --seed and --json alone")
+        raise BadRequest("--ablation goes with --seed, --json and --overwrite alone")
+    _check_outputs(options, options.figure)
     from ..ablation import ablate
     from ..equivariance_report import NETWORKS, draw_bundle, draw_untrained, report_bundle, report_untrained
 
@@ -231,7 +243,8 @@ def _equivariance(options: argparse.Namespace) -> None:
 
 def _benchmark(options: argparse.Namespace) -> None:
     if options.engine and (options.cases or options.repeats or options.device):
-        raise BadRequest("--engine goes with --json alone")
+        raise BadRequest("--engine goes with --json and --overwrite alone")
+    _check_outputs(options)
     from ScaleEquivSegLib.devices import pick_device
 
     from ..benchmarks import CASES, benchmark
