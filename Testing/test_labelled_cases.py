@@ -352,10 +352,55 @@ def test_the_labels_of_a_table_are_told_together_with_its_images(tmp_path: Path)
     with pytest.raises(BadData) as told:
         find_cases(table(tmp_path / "mine.csv", "case,image,labels", *rows), channels("T1"))
     assert str(told.value).splitlines()[1:] == [
-        f"  line 2: {tmp_path / 'images' / 'b.nii.gz'} does not exist.",
         "  case empty: it names no labels.",
+        f"  case gone: {tmp_path / 'images' / 'b.nii.gz'} does not exist.",
         f"  case lost: {tmp_path / 'labels' / 'b.nii.gz'} does not exist.",
     ]
+
+
+def test_what_is_wrong_with_a_table_of_paths_is_told_once(tmp_path: Path) -> None:
+    images_and_labels(tmp_path, ["a", "b", "c"])
+    image, labels = "images/{}.nii.gz", "labels/{}.nii.gz"
+    rows = [
+        ",".join([name, image.format(t1), t2 and image.format(t2), labels.format(of)])
+        for name, t1, t2, of in (("gone", "a", "x", "a"), ("same", "b", "b", "b"), ("none", "c", "", "c"))
+    ]
+    rows += [",".join(["twice", image.format("d"), image.format("e"), labels.format("d")])] * 2
+    for name in ("d", "e"):
+        write_image(tmp_path / "images" / f"{name}.nii.gz", value=ord(name))
+    write_labels(tmp_path / "labels" / "d.nii.gz")
+    path, problems = table(tmp_path / "mine.csv", "case,T1,T2,labels", *rows, ",,,,beyond the heading"), list[str]()
+    cases = find_cases(path, channels("T1", "T2"), None, problems)
+    with pytest.raises(BadData) as told:
+        check_cases(cases, CaseData(folder=path), task(names=("T1", "T2")), known=problems)
+    found = [line.strip().replace(str(tmp_path), "") for line in str(told.value).splitlines()[1:]]
+    assert len(found) == 4
+    for line, beginning in zip(
+        found,
+        [
+            "line 4: no image for T2.",
+            "case twice: it is there 2 times.",
+            "case gone: /images/x.nii.gz",
+            "case same: T1 and T2 are the same image",
+        ],
+        strict=True,
+    ):
+        assert line.startswith(beginning)
+
+
+def test_labels_without_an_image_are_told_of_unless_a_table_leaves_them_out(tmp_path: Path) -> None:
+    folder = images_and_labels(tmp_path / "data", ["a", "b"])
+    write_labels(folder / "labels" / "lost.seg.nrrd")
+    (folder / "labels" / "._a.nii.gz").write_bytes(b"")
+    of_brats = brats(tmp_path / "brats", ["a", "b", "lost"])
+    for path in (of_brats / "lost").glob("*_[!s]*"):
+        path.unlink()
+    for data, names, background in ((folder, ["T1"], (0,)), (of_brats, NAMES, (0, 4))):
+        cases = find_cases(data, channels(*names))
+        (reason,) = reasons(cases, CaseData(folder=data, background=background), task(names=names))
+        assert reason == "  case lost: there are no images of this name."
+        table(data / "cases.csv", "case", "a", "b")
+        assert [case.name for case in find_cases(data, channels(*names))] == ["a", "b"]
 
 
 def test_every_file_of_a_case_is_looked_at_whatever_is_wrong_with_the_others(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,8 +70,8 @@ def find_cases(
     try:
         cases = _in_layout(source, channels, lacking)
         if lacking and (problems is None or not cases):
-            missing = (case for case in cases if not case.labels.exists())
-            raise BadData(source, lacking + [f"case {case.name}: {case.labels} does not exist." for case in missing])
+            missing = ((c, path) for c in cases for path in (*c.images, c.labels) if not path.exists())
+            raise BadData(source, lacking + [f"case {case.name}: {path} does not exist." for case, path in missing])
         if problems is not None:
             problems += lacking
         if listed is None and (source / LIST).is_file():
@@ -91,9 +91,11 @@ def _in_layout(source: Path, channels: Sequence[Channel], problems: list[str]) -
         return _decathlon(source, channels)
     if (source / "images").is_dir() and (source / "labels").is_dir():
         images, labels = source / "images", source / "labels"
-        return [LabelledCase(c.name, c.images, _labels(labels, c.name)) for c in _found(images, channels, problems)]
+        found = [LabelledCase(c.name, c.images, _labels(labels, c.name)) for c in _found(images, channels, problems)]
+        return found + _without_images(_files_of_labels(labels), found)
     if holders := _folders_of_cases(source):
-        return [_brats_case(holder, case) for holder in holders for case in _found(holder, channels, problems)]
+        found = [_brats_case(holder, case) for holder in holders for case in _found(holder, channels, problems)]
+        return found + _without_images({path.parent.name: path for path in _brats_labels(source)}, found)
     raise BadData(
         source,
         [
@@ -106,13 +108,17 @@ def _in_layout(source: Path, channels: Sequence[Channel], problems: list[str]) -
 
 
 def _found(source: Path, channels: Sequence[Channel], problems: list[str]) -> tuple[Case, ...]:
-    found, wrong = look_for_cases(source, channels)
+    """The cases, and what is wrong with them but for what `check_cases` will find when it reads their files."""
+    found, wrong = look_for_cases(source, channels, files_too=False)
     problems += wrong
     return found.cases
 
 
 def _table_of_paths(source: Path, channels: Sequence[Channel], problems: list[str]) -> list[LabelledCase]:
-    """The columns of `read_cases`, `labels` and, if there is one, `split`; paths start at the table's folder."""
+    """The columns of `read_cases`, `labels` and, if there is one, `split`; paths start at the table's folder.
+
+    Rows without an image or without labels are told of and left out.
+    """
     cases = _found(source, channels, problems)
     if not cases:
         return []
@@ -124,7 +130,7 @@ def _table_of_paths(source: Path, channels: Sequence[Channel], problems: list[st
     return [
         LabelledCase(case.name, case.images, source.parent / row["labels"], row.get("split", ""))
         for case, row in zip(cases, rows, strict=True)
-        if row["labels"]
+        if row["labels"] and source.parent not in case.images  # as which an empty cell is understood
     ]
 
 
@@ -164,8 +170,12 @@ def _frames(source: Path, modalities: Sequence[str], channels: Sequence[Channel]
 
 def _folders_of_cases(source: Path) -> list[Path]:
     """Folders whose sub-folders hold labels as BraTS names them: the source, or those directly inside it."""
-    labels = [path for pattern in ("*/*.nii*", "*/*/*.nii*") for path in source.glob(pattern)]
-    return sorted({path.parent.parent for path in labels if stem(path).endswith(BRATS_LABELS)})
+    return sorted({path.parent.parent for path in _brats_labels(source)})
+
+
+def _brats_labels(source: Path) -> list[Path]:
+    paths = [path for pattern in ("*/*.nii*", "*/*/*.nii*") for path in source.glob(pattern)]
+    return sorted(path for path in paths if stem(path).endswith(BRATS_LABELS))
 
 
 def _brats_case(holder: Path, case: Case) -> LabelledCase:
@@ -180,6 +190,19 @@ def _brats_case(holder: Path, case: Case) -> LabelledCase:
 def _labels(folder: Path, name: str) -> Path:
     paths = [folder / f"{name}{ending}" for ending in LABEL_ENDINGS]
     return next((path for path in paths if path.exists()), folder / f"{name}.nrrd")
+
+
+def _files_of_labels(folder: Path) -> dict[str, Path]:
+    """The files of a folder that may be labels, by the names of their cases."""
+    endings = sorted(LABEL_ENDINGS, key=len, reverse=True)  # .seg.nrrd is no .nrrd
+    named = [(path, next((e for e in endings if path.name.endswith(e)), "")) for path in sorted(folder.iterdir())]
+    return {path.name.removesuffix(end): path for path, end in named if end and not path.name.startswith(".")}
+
+
+def _without_images(labels: Mapping[str, Path], found: Sequence[LabelledCase]) -> list[LabelledCase]:
+    """Cases of which there are labels alone, for `check_cases` to tell of."""
+    known = {case.name for case in found}
+    return [LabelledCase(name, (), path) for name, path in labels.items() if name not in known]
 
 
 def as_listed(cases: Sequence[LabelledCase], listed: Path, source: Path) -> list[LabelledCase]:
@@ -199,5 +222,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     except UnicodeDecodeError as error:
         raise BadData(path, ["it is no UTF-8 text; save it as CSV in UTF-8."]) from error
     rows = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in text.partition("\n")[0] else ",", restval="")
-    cells = [{(key or "").strip().casefold(): str(cell).strip() for key, cell in row.items()} for row in rows]
+    # Cells beyond the heading have no key.
+    cells = [
+        {key.strip().casefold(): str(cell).strip() for key, cell in row.items() if key is not None} for row in rows
+    ]
     return [row for row in cells if any(row.values())]

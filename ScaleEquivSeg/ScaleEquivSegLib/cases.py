@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -57,17 +57,21 @@ def read_cases(source: Path, channels: Sequence[Channel]) -> CaseList:
     return found
 
 
-def look_for_cases(source: Path, channels: Sequence[Channel]) -> tuple[CaseList, list[str]]:
-    """The cases as `read_cases` finds them, and all that is wrong with them: if anything is, some lack images."""
+def look_for_cases(source: Path, channels: Sequence[Channel], files_too: bool = True) -> tuple[CaseList, list[str]]:
+    """The cases as `read_cases` finds them, and all that is wrong with them: if anything is, some lack images.
+
+    Who looks at all files and for equal names anyway may leave out what is wrong with the files that a table names.
+    """
     problems: list[str] = []
     try:
         if source.is_dir():
             found = _in_folder(source, channels, problems)
         else:
-            found = CaseList(_in_table(source, channels, problems))
+            found = CaseList(_in_table(source, channels, problems, files_too))
     except OSError as error:
         raise BadCaseList(f"{source} cannot be read: {error.strerror}.") from error
-    problems += _name_problems([case.name for case in found.cases])
+    names = [case.name for case in found.cases]
+    problems += _name_problems(names if files_too else list(dict.fromkeys(names)))
     if not found.cases and not problems:
         problems = [_nothing_found(found.ignored, channels)]
     return found, problems
@@ -182,7 +186,7 @@ def _complete(name: str, case: Candidates, channels: Sequence[Channel], problems
 # Tables
 
 
-def _in_table(path: Path, channels: Sequence[Channel], problems: list[str]) -> tuple[Case, ...]:
+def _in_table(path: Path, channels: Sequence[Channel], problems: list[str], files_too: bool) -> tuple[Case, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         heading = text.partition("\n")[0]
@@ -190,11 +194,14 @@ def _in_table(path: Path, channels: Sequence[Channel], problems: list[str]) -> t
         columns = _columns(rows.fieldnames or [], channels, problems)
         if problems:
             return ()
-        return tuple(
-            _case_in_row(row, columns, f"line {rows.line_num}", path.parent, problems)
-            for row in rows
-            if any(cell and cell.strip() for cell in row.values() if not isinstance(cell, list))
-        )
+        cases = []
+        for row in rows:
+            if any(cell and cell.strip() for cell in row.values() if not isinstance(cell, list)):
+                where = f"line {rows.line_num}"
+                cases.append(_case_in_row(row, columns, where, path.parent, problems))
+                if files_too:
+                    problems += _file_problems(cases[-1], where, path.parent)
+        return tuple(cases)
     except UnicodeDecodeError:
         problems.append("it is no UTF-8 text; give a folder or a table saved as CSV in UTF-8.")
     except csv.Error as error:
@@ -228,14 +235,16 @@ def _case_in_row(
     if not name:
         problems.append(f"{where}: no name of a case.")
     images = tuple(folder / cell for cell in cells.values())
-    for channel, image in zip(cells, images, strict=True):
-        if not cells[channel]:
-            problems.append(f"{where}: no image for {channel}.")
-        elif not image.exists():
-            problems.append(f"{where}: {image} does not exist.")
-        elif images.index(image) != list(cells).index(channel):
-            problems.append(f"{where}: {image} is given twice.")
+    problems += [f"{where}: no image for {channel}." for channel, cell in cells.items() if not cell]
     return Case(name or where, images)
+
+
+def _file_problems(case: Case, where: str, folder: Path) -> Iterator[str]:
+    for number, image in enumerate(case.images):
+        if not image.exists():
+            yield f"{where}: {image} does not exist."
+        elif image in case.images[:number] and image != folder:  # as which an empty cell is understood
+            yield f"{where}: {image} is given twice."
 
 
 # Names
