@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.networks import UNet
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
-from ScaleEquivSegLib.scaling import magnified, magnified_labels
+from ScaleEquivSegLib.scaling import largest, magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import load_model
 from ScaleEquivSegLib.volume import write_volume
 from training import equivariance
@@ -189,6 +190,19 @@ def test_magnifying_enlarges_the_contents_about_the_centre() -> None:
     assert found.geometry.agrees_with(wanted.geometry)
     assert (found.array == wanted.array).mean() > 0.995
     assert found.array.any()
+
+
+def test_of_many_classes_one_mask_at_a_time_is_in_memory_and_the_first_of_equal_ones_wins() -> None:
+    random = np.random.default_rng(0)
+    masks = random.integers(3, size=(40, 30, 30, 30)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        found = largest(mask.copy() for mask in masks)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(found, masks.argmax(0))
+    assert peak < 6 * masks[0].nbytes
 
 
 def test_a_bundle_agrees_with_itself_where_nothing_is_rescaled() -> None:

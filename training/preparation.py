@@ -14,6 +14,7 @@ from ScaleEquivSegLib.bundles import Channel, Label
 from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.labelmap import class_key, segment_names
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+from ScaleEquivSegLib.scaling import class_masks, largest
 from ScaleEquivSegLib.segmentation import Preparation, working_image
 from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, read_volume, resample
 
@@ -82,8 +83,7 @@ def labels_on(labels: Volume, grid: Geometry, classes: int) -> np.ndarray:
     """The class of most of each voxel of a grid, (k, j, i)."""
     if labels.geometry.agrees_with(grid):
         return labels.array.astype(np.uint8)
-    masks = (Volume((labels.array == value).astype(np.float32), labels.geometry) for value in range(classes + 1))
-    return np.stack([resample(mask, grid).array for mask in masks]).argmax(0).astype(np.uint8)
+    return largest(resample(mask, grid).array for mask in class_masks(labels, classes))
 
 
 def in_native_voxels(volumes: Sequence[Volume], how: Preparation) -> list[Volume]:

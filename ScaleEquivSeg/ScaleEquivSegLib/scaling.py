@@ -3,7 +3,7 @@ What a network makes of it shows whether the size of an object matters to it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -64,11 +64,24 @@ def _grid_about_the_middle(source: Geometry, scale: float, spacing: float) -> Ge
 
 def magnified_labels(labels: Volume, scale: float, classes: int) -> Volume:
     """Labels magnified like `magnified`: each class as a mask, then the largest."""
-    one_hot = [
-        magnified(Volume((labels.array == value).astype(np.float32), labels.geometry), scale)
-        for value in range(classes + 1)
-    ]
-    return Volume(np.stack([mask.array for mask in one_hot]).argmax(0).astype(np.uint8), one_hot[0].geometry)
+    masks = (magnified(mask, scale).array for mask in class_masks(labels, classes))
+    return Volume(largest(masks), magnified_grid(labels.geometry, scale))
+
+
+def class_masks(labels: Volume, classes: int) -> Iterator[Volume]:
+    """Each class as a mask, the background first; one at a time, for all of them may not fit in memory."""
+    return (Volume((labels.array == value).astype(np.float32), labels.geometry) for value in range(classes + 1))
+
+
+def largest(masks: Iterator[np.ndarray]) -> np.ndarray:
+    """For each voxel the number of the mask that is the largest there, the first of equal ones, with no more of them in
+    memory than one and the largest so far."""
+    most = next(masks)
+    winner = np.zeros(most.shape, np.uint8)
+    for number, mask in enumerate(masks, start=1):
+        winner[mask > most] = number
+        most = np.maximum(most, mask)
+    return winner
 
 
 def geometric_scales(low: float, high: float, steps: int) -> list[float]:
