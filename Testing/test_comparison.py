@@ -181,6 +181,12 @@ def test_different_grids_are_refused_by_the_names_of_both() -> None:
         check_same_grid(A, moved, "mine", "yours")
 
 
+def test_of_grids_that_differ_in_direction_alone_it_is_said_how_far_their_corners_lie_apart() -> None:
+    upright, turned = (Volume(A.array, Geometry((1, 2, 4), np.diag(axes))) for axes in ([1, 1, 1, 1], [-1, -1, 1, 1]))
+    with pytest.raises(UnsuitableVolume, match=r"their corners lie up to 6\.325 mm apart; resample"):
+        check_same_grid(upright, turned)
+
+
 def labelmap(volume: Volume, names: dict[int, str]) -> Labelmap:
     return Labelmap(volume, tuple(int(v) for v in np.unique(volume.array) if v), names)
 

@@ -94,8 +94,8 @@ def check_same_grid(a: Volume, b: Volume, name_a: str = "one segmentation", name
     """Refuse volumes that cannot be compared voxel by voxel."""
     if not a.geometry.agrees_with(b.geometry):
         raise UnsuitableVolume(
-            f"The two lie on different grids: {name_a} {_described(a.geometry)}, {name_b} {_described(b.geometry)}; "
-            "resample one onto the other's volume first."
+            f"The two lie on different grids: {name_a} {_described(a.geometry)}, {name_b} {_described(b.geometry)}"
+            f"{_apart(a.geometry, b.geometry)}; resample one onto the other's volume first."
         )
 
 
@@ -109,6 +109,14 @@ def _described(geometry: Geometry) -> str:
     spacing = " x ".join(f"{s:g}" for s in geometry.spacing.round(4))
     corner = ", ".join(f"{x:g}" for x in geometry.ijk_to_ras[:3, 3].round(3))
     return f"has {size} voxels of {spacing} mm from ({corner})"
+
+
+def _apart(a: Geometry, b: Geometry) -> str:
+    """How far grids of one shape lie apart, which may be turned and described alike."""
+    if a.shape != b.shape:
+        return ""
+    distance = float(np.linalg.norm(a.corners() - b.corners(), axis=1).max())
+    return f", and their corners lie up to {distance:.4g} mm apart"
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
