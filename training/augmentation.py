@@ -86,7 +86,8 @@ def magnification(how: Augmentation, random: np.random.Generator) -> float:
 
 
 def _centre(example: Example, extent: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The voxel around which to crop so much: near one of a random class, or, every third time, anywhere."""
+    """The voxel around which to crop so much: near one of a random class, or anywhere, which is as likely as half of
+    the classes together, rounded up: every second time with one class, every third with two."""
     shape = np.array(example.label.shape[1:])
     classes = [*[None] * -(-len(example.voxels) // 2), *example.voxels] or [None]
     chosen = classes[random.integers(len(classes))]
