@@ -268,6 +268,25 @@ def test_a_run_that_fails_says_why_and_does_not_stop_the_rest(
     assert not elsewhere.failure(mended[0]).exists()
 
 
+def test_cases_of_the_test_that_cannot_be_used_are_told_of_before_anything_is_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(data, damaged)
+    image = damaged / "images" / "phantom_000003.nrrd"
+    image.write_bytes(image.read_bytes()[:-10])
+    monkeypatch.setattr("training.conduct.fit", None)
+    runs = runs_of(read_experiment(experiment_file(tmp_path / "first")))
+    places = Places(damaged, tmp_path / "records", tmp_path / "runs")
+    assert carry_out(runs[:1], places, silent) == runs[:1]
+    assert "BadData" in places.failure(runs[0]).read_text()
+    assert "case phantom_000003: " in places.failure(runs[0]).read_text()
+
+    on_nothing = runs_of(read_experiment(experiment_file(tmp_path / "second", TINY + "split: test\n")))
+    assert carry_out(on_nothing[:1], places, silent) == on_nothing[:1]
+    assert "no case of split 'test'" in places.failure(on_nothing[0]).read_text()
+
+
 def test_the_first_seed_of_everything_comes_before_the_second() -> None:
     experiment = read_experiment(find_experiment("data_efficiency"))
     runs = runs_of(experiment)

@@ -18,18 +18,19 @@ from ScaleEquivSegLib.folder_lock import FolderInUse, alone_in
 from ScaleEquivSegLib.whole_files import remove, write_text
 
 from .cases import find_cases
+from .checks import check_cases
 from .config import BadConfig, CaseData, Config
 from .evaluate import measured_rows, summary
 from .evaluate_pictures import measured_pictures, summary_of
 from .experiment import Run
 from .export import read_card_text
 from .fit import fit
-from .picture_samples import PictureTask
+from .picture_samples import PictureTask, prepared
 from .pictures import find_pictures
 from .preparation import Task
 from .progress import duration
 from .records import BadRecords, Record, Session, arranged, arranged_answers, read_record, session, write_record
-from .splits import Labelled, for_training, with_splits
+from .splits import Labelled, for_training, of_split, with_splits
 
 Say = Callable[[str], None]
 
@@ -124,7 +125,7 @@ def _headline(record: Record) -> str:
 
 def _made(run: Run, places: Places, folder: Path) -> Record:
     config = run.config(places.data)
-    cases = _training_cases(config)
+    cases = _checked_cases(run, config)
     trained = _trained(run, config, folder)
     here, started = session(), time.monotonic()
     bundle = folder / "bundle"
@@ -171,16 +172,26 @@ def _is_classification(config: Config) -> bool:
     return kind_of(read_card_text(config.card)) == "classification"
 
 
-def _training_cases(config: Config) -> int:
-    """On how many cases the run trains; an error if there are fewer than it asks for."""
+def _checked_cases(run: Run, config: Config) -> int:
+    """On how many cases the run trains; an error if there are fewer than it asks for, or if those of the test cannot be
+    used: `fit` checks its own, and the test's would be read only hours later."""
     data, card = _cases_of(config), read_card_text(config.card)
     assert data.folder is not None
-    found: Sequence[Labelled]
     if _is_classification(config):
-        found = find_pictures(data.folder, PictureTask.from_card(card).classes)
-    else:
-        found = find_cases(data.folder, Task.from_card(card).inputs, data.splits)
-    training = for_training(with_splits(found, data.validation, data.test), data.train, config.fit.seed)
+        of_pictures = PictureTask.from_card(card)
+        pictures = with_splits(find_pictures(data.folder, of_pictures.classes), data.validation, data.test)
+        prepared(of_split(pictures, run.experiment.split, data.folder), of_pictures, data.folder)
+        return _training_cases(pictures, config)
+    task, problems = Task.from_card(card), list[str]()
+    cases = with_splits(find_cases(data.folder, task.inputs, data.splits, problems), data.validation, data.test)
+    tested = of_split(cases, run.experiment.split, data.folder)
+    check_cases(tested, replace(data, native_voxels=run.variant.native_voxels), task, known=problems)
+    return _training_cases(cases, config)
+
+
+def _training_cases(cases: Sequence[Labelled], config: Config) -> int:
+    data = _cases_of(config)
+    training = for_training(cases, data.train, config.fit.seed)
     if len(training) < data.train:
         raise BadConfig(f"{data.folder} has {len(training)} cases to train on, not {data.train}")
     return len(training)
