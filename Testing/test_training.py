@@ -25,7 +25,7 @@ from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Settings, load_model, segment
 from ScaleEquivSegLib.volume import read_volume, write_volume
 from training.__main__ import main
-from training.config import BadConfig, FitConfig, load_config, read_settings
+from training.config import BadConfig, CaseData, FitConfig, load_config, read_settings
 from training.evaluate import evaluate
 from training.export import export_bundle, note_measurements
 from training.fit import fit
@@ -264,6 +264,29 @@ def test_a_file_has_the_settings_of_its_base_but_for_its_own(tmp_path: Path) -> 
     (tmp_path / "mine.yaml").write_text("base: more.yaml")
     with pytest.raises(BadConfig, match=r"more\.yaml is a base of itself"):
         read_settings(tmp_path / "more.yaml")
+
+
+@pytest.mark.parametrize("text", ["data #2", "2024", "no", "[a]", "a: b", "1e-3"])
+def test_what_is_typed_for_a_path_or_a_name_is_taken_as_it_is(text: str) -> None:
+    config = load_config(CONFIGS / "hippocampus_unet.yaml", [f"data.folder={text}", f"name={text}", f"start={text}"])
+    assert isinstance(config.data, CaseData)
+    assert (config.data.folder, config.name, config.start) == (Path(text), text, Path(text))
+
+
+@pytest.mark.parametrize("text", ["", "null", "~"])
+def test_nothing_may_be_typed_for_a_path_that_need_not_be(text: str) -> None:
+    config = load_config(CONFIGS / "brats_unet.yaml", [f"data.splits={text}"])
+    assert isinstance(config.data, CaseData)
+    assert config.data.splits is None
+
+
+def test_a_key_that_stands_twice_is_refused_and_one_that_is_merged_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("fit: {steps: 3}\nname: a\nfit: {batch: 1}")
+    with pytest.raises(BadConfig, match=r"mine\.yaml is no YAML: fit is there more than once"):
+        read_settings(path)
+    path.write_text("a: &a {steps: 3, batch: 2}\nfit: {<<: *a, steps: 4}")
+    assert read_settings(path)["fit"] == {"steps": 4, "batch": 2}
 
 
 def test_an_override_without_a_value_is_refused() -> None:

@@ -210,8 +210,20 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise BadConfig(f"{override!r} asks for a setting inside {parent}, which is a value")
-        place[last] = _parsed(text, override)
+        place[last] = _parsed(text, override) if _is_parsed(key.split("."), text) else text
     return values
+
+
+def _is_parsed(keys: Sequence[str], text: str) -> bool:
+    """Whether what is typed for a setting is YAML: not where a text or path is wanted, in which # and numbers stand for
+    themselves. Of those, nothing and `null` are YAML where a setting may have no value."""
+    kinds: list[Any] = [Config]
+    for key in keys:
+        hints = [get_type_hints(kind).get(key) for kind in kinds if is_dataclass(kind)]
+        kinds = [kind for hint in hints for kind in (get_args(hint) if isinstance(hint, UnionType) else [hint])]
+    if not {str, Path} & set(kinds):
+        return True
+    return type(None) in kinds and text.strip() in ("", "~", "null")
 
 
 def _with_bases(path: Path, above: Sequence[Path]) -> dict[str, Any]:
@@ -246,7 +258,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as everywhere else."""
+    """YAML in which 1e-3 is a number, as everywhere else, and no key stands twice beside itself."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if doubles := sorted({key for key in keys if keys.count(key) > 1}):
+            problem = f"{', '.join(doubles)} is there more than once; keep one"
+            raise yaml.composer.ComposerError(None, None, problem, node.start_mark)
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -302,6 +322,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 def _plain(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind in (str, Path) and not isinstance(value, kind):
+        raise BadConfig(f"{where} is {value!r}, and must be a text; put it in quotation marks")
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise BadConfig(f"{where} is {value!r}, and must be of type {kind.__name__}")
     return value
