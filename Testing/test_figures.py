@@ -92,6 +92,9 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text("{}")
     with pytest.raises(BadRecords, match="no record of a run"):
         read_record(tmp_path / "record.json")
+    (tmp_path / "record.json").write_text('{"experiment": ')
+    with pytest.raises(BadRecords, match=r"record\.json cannot be read as a record"):
+        read_record(tmp_path / "record.json")
 
 
 def test_a_class_that_a_case_has_no_figure_of_does_not_count(tmp_path: Path) -> None:

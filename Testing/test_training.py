@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.card import SEAL, seal_of
 from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.comparison import dice
-from ScaleEquivSegLib.errors import BadBundle
+from ScaleEquivSegLib.errors import BadBundle, UnavailableDevice
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance
 from ScaleEquivSegLib.networks import build_network
@@ -24,12 +25,13 @@ from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.scaling import magnified, magnified_labels
 from ScaleEquivSegLib.segmentation import Settings, load_model, segment
 from ScaleEquivSegLib.volume import read_volume, write_volume
-from training.__main__ import main
-from training.config import BadConfig, CaseData, FitConfig, load_config, read_settings
+from training.__main__ import main, parse
+from training.config import BadConfig, CaseData, ComputeConfig, FitConfig, load_config, read_settings
 from training.evaluate import evaluate
 from training.export import export_bundle, note_measurements
 from training.fit import fit
 from training.preparation import Task, phantom_examples
+from training.processes import trainer_on
 from training.task import SegmentationTask, annealed, random_window
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
@@ -228,6 +230,7 @@ def test_a_setting_that_does_not_exist_is_refused_by_name(override: str) -> None
         ("fit.learning_rate=0", "a number above 0"),
         ("fit.learning_rate=.nan", "a number above 0"),
         ("augmentation.scale=[0, 1]", "a number above 0"),
+        ("augmentation.scale=[2, 1]", "in order, the smaller number first"),
         ("augmentation.noise=-0.1", "a number from 0"),
         ("augmentation.scaled=2", "a number from 0 to 1"),
         ("compute.nodes=0", "at least 1"),
@@ -287,6 +290,41 @@ def test_a_key_that_stands_twice_is_refused_and_one_that_is_merged_is_not(tmp_pa
         read_settings(path)
     path.write_text("a: &a {steps: 3, batch: 2}\nfit: {<<: *a, steps: 4}")
     assert read_settings(path)["fit"] == {"steps": 4, "batch": 2}
+
+
+@pytest.mark.parametrize("accelerator", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused_by_name(accelerator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(
+        UnavailableDevice, match=rf"compute\.accelerator is {accelerator}, and .* set it to auto or cpu"
+    ):
+        trainer_on(ComputeConfig(accelerator=accelerator))
+
+
+def test_more_gpus_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(UnavailableDevice, match="this machine has 2 GPUs"):
+        trainer_on(ComputeConfig(devices=4))
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--scales", "0.5,abc"),
+        ("--classes", "1,b"),
+        ("--background", "x"),
+        ("--scale-axis", "1,2"),
+        ("--scale-axis", "1,2,0"),
+    ],
+)
+def test_a_list_that_is_none_is_refused_with_its_form(
+    option: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(["evaluate", "--bundle", "b", "--data", "d", option, text])
+    assert f"{option}: '{text}' is not of the form " in capsys.readouterr().err
 
 
 def test_an_override_without_a_value_is_refused() -> None:

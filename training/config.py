@@ -25,10 +25,10 @@ class BadConfig(SegmentationError):
 
 @dataclass(frozen=True)
 class Must:
-    """What a number must be, in words too."""
+    """What a number, or several, must be, in words too."""
 
     be: str
-    holds: Callable[[float], bool]
+    holds: Callable[[Any], bool]
 
 
 Count = Annotated[int, Must("at least 1", lambda n: n >= 1)]
@@ -37,6 +37,9 @@ Amount = Annotated[float, Must("a number from 0", lambda x: 0 <= x < math.inf)]
 Positive = Annotated[float, Must("a number above 0", lambda x: 0 < x < math.inf)]
 Factor = Annotated[float, Must("a number from 1", lambda x: 1 <= x < math.inf)]
 Share = Annotated[float, Must("a number from 0 to 1", lambda x: 0 <= x <= 1)]
+Range = Annotated[
+    tuple[Positive, Positive], Must("in order, the smaller number first", lambda ends: ends[0] <= ends[1])
+]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class PhantomData:
     train: Count = 96
     validation: Number = 8
     channels: Count = 1
-    scale: tuple[Positive, Positive] = (0.9, 1.1)
+    scale: Range = (0.9, 1.1)
     size: tuple[Count, Count, Count] = (80, 80, 80)
     """Voxels of a phantom along its axes: how much there is around the structure. Smaller anatomy shows more of it."""
     first_train_seed: Number = 0
@@ -99,7 +102,7 @@ class Augmentation:
     """Degrees about each axis, at most."""
     rotated: Share = 1.0
     """The share of the crops that are rotated at all: what is rotated is smoothed by it, as no scan is."""
-    scale: tuple[Positive, Positive] = (1.0, 1.0)
+    scale: Range = (1.0, 1.0)
     """Magnify by a factor from this range."""
     scale_drawn: Literal["by_octave", "evenly"] = "by_octave"
     """Whether all octaves of the range are alike likely, or all its factors."""
@@ -302,7 +305,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         kind, must = get_args(kind)
         value = _value(kind, value, where)
         if not must.holds(value):
-            raise BadConfig(f"{where} is {value!r}, and must be {must.be}")
+            shown = list(value) if isinstance(value, tuple) else value
+            raise BadConfig(f"{where} is {shown!r}, and must be {must.be}")
         return value
     if isinstance(kind, UnionType):
         return _one_of(get_args(kind), value, where)

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 
 from ScaleEquivSegLib.cli.console import say
+from ScaleEquivSegLib.errors import UnavailableDevice
 from ScaleEquivSegLib.progress import Remaining
 
 from .config import ComputeConfig
@@ -25,6 +26,7 @@ PATIENCE = timedelta(minutes=30)
 
 def trainer_on(compute: ComputeConfig, patience: timedelta = PATIENCE, **how: Any) -> L.Trainer:
     """A trainer; which of the processes this is, it knows already."""
+    _check_there(compute)
     return L.Trainer(
         accelerator=compute.accelerator,
         devices=compute.devices or "auto",
@@ -65,6 +67,21 @@ def ending_together(trainer: L.Trainer) -> Iterator[None]:
         if trainer.strategy.launcher:
             trainer.strategy.launcher.kill(signal.SIGTERM)
         raise
+
+
+def _check_there(compute: ComputeConfig) -> None:
+    """Refuse devices that this machine does not have."""
+    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not is_there.get(compute.accelerator, True):
+        raise UnavailableDevice(
+            f"compute.accelerator is {compute.accelerator}, and PyTorch finds none on this machine; set it to auto or "
+            "cpu, or install the PyTorch that has it."
+        )
+    gpus = torch.cuda.device_count() if compute.accelerator in ("auto", "cuda") else 0
+    if gpus and compute.devices > gpus:
+        raise UnavailableDevice(
+            f"compute.devices is {compute.devices}, and this machine has {gpus} GPUs; set it lower."
+        )
 
 
 def _are_several(compute: ComputeConfig) -> bool:

@@ -152,8 +152,11 @@ def write_record(record: Record, path: Path) -> None:
 
 def read_record(path: Path) -> Record:
     """Read a record; one of another form is refused."""
-    entries = json.loads(path.read_text(encoding="utf-8"))
-    if set(entries) != {field.name for field in fields(Record)}:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadRecords(f"{path} cannot be read as a record ({error}); remove it, or write it anew") from error
+    if not isinstance(entries, dict) or set(entries) != {field.name for field in fields(Record)}:
         raise BadRecords(f"{path} is no record of a run in the present form")
     return Record(**entries)
 

@@ -8,11 +8,13 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from ScaleEquivSegLib.cli.console import write_json
+
+T = TypeVar("T")
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Where a command adds its parser."""
@@ -31,7 +33,15 @@ def list_of_names(text: str) -> tuple[str, ...]:
 
 def list_of_numbers(text: str) -> tuple[int, ...]:
     """A kind of argument: 1,2,3."""
-    return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    return tuple(dict.fromkeys(numbers(text, int, "1,2,3")))
+
+
+def numbers(text: str, kind: Callable[[str], T], form: str) -> list[T]:
+    """What stands between commas."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form {form}") from error
 
 
 def silence_lightning() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ScaleEquivSegLib.cli.console import check_outputs, positive
 from ScaleEquivSegLib.errors import BadRequest
 
-from .console import Commands, add_json, list_of_names, print_figures, this_command
+from .console import Commands, add_json, list_of_names, numbers, print_figures, this_command
 
 if TYPE_CHECKING:
     from ScaleEquivSegLib.bundles import Bundle
@@ -108,7 +108,7 @@ def _add_benchmark(commands: Commands) -> None:
 
 
 def _scales(text: str) -> tuple[float, ...]:
-    scales = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    scales = tuple(dict.fromkeys(numbers(text, float, "0.5,1,2")))
     if not all(0 < scale < float("inf") for scale in scales):
         raise argparse.ArgumentTypeError(f"{text} has a scale that is not positive")
     return scales
@@ -117,12 +117,15 @@ def _scales(text: str) -> tuple[float, ...]:
 def _scale_axis(text: str) -> Any:
     from ScaleEquivSegLib.layers.maps import ScaleAxis
 
-    first, ratio, count = text.split(",")
-    return ScaleAxis(float(first), float(ratio), int(count))
+    try:
+        first, ratio, count = text.split(",")
+        return ScaleAxis(float(first), float(ratio), int(count))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1,1.4,5 ({error})") from error
 
 
 def _values(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    return tuple(numbers(text, int, "1,4"))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
