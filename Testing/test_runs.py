@@ -264,6 +264,40 @@ def test_a_run_goes_on_and_is_exported_wherever_its_data_are_now(data: str, tmp_
         run(tmp_path, moved[0], f"data.splits={table.with_name('others.csv')}", "fit.steps=4")
 
 
+@pytest.mark.parametrize("command", ["fit", "experiment"])
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_a_signal_ends_says_so_and_how_to_go_on(
+    data: str, tmp_path: Path, command: str, by: signal.Signals
+) -> None:
+    if command == "fit":
+        arguments = [str(CONFIG), *TINY, data, "fit.steps=100000"]
+        arguments += ["--run", str(tmp_path / "run"), "--bundle", str(tmp_path / "bundle")]
+    else:
+        base = [f"card: {CONFIG.with_name('phantom.card.yaml')}", f"network: {{name: se_unet, arguments: {{{AXIS}}}}}"]
+        base += ["fit: {steps: 100000, crop: [12, 12, 12], checkpoint_every: 2}"]
+        (tmp_path / "base.yaml").write_text("\n".join(base))
+        (tmp_path / "mine.yaml").write_text("base: base.yaml\nreference: a\nvariants: [{name: a}]")
+        arguments = [str(tmp_path / "mine.yaml"), "--data", data.removeprefix("data.folder=")]
+        arguments += ["--out", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'ScaleEquivSeg'}{os.pathsep}{ROOT}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", command, *arguments], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 100
+        while not list(tmp_path.rglob(LAST)):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(by)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + by
+    assert re.search(rf"error: stopped by {by.name} at step \d+; the same command goes on", told)
+    assert not list(tmp_path.rglob("card.json"))
+
+
 def test_a_training_that_leaves_the_numbers_ends_with_what_to_change(data: str, tmp_path: Path) -> None:
     with pytest.raises(SegmentationError, match=r"The loss is nan at step \d.*fit\.learning_rate"):
         run(tmp_path, data, "fit.steps=20", "fit.learning_rate=1.0e+30", "fit.gradient_clip=1.0e+30")

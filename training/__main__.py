@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ScaleEquivSegLib.errors import SegmentationError
+from ScaleEquivSegLib.errors import Cancelled, SegmentationError
 
 from .commands.experiments import add_experiments
 from .commands.measuring import add_measuring
@@ -36,6 +36,9 @@ def main() -> None:
     except SegmentationError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(Cancelled.exit_code)
 
 
 if __name__ == "__main__":

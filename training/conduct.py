@@ -28,6 +28,7 @@ from .fit import fit
 from .picture_samples import PictureTask, prepared
 from .pictures import find_pictures
 from .preparation import Task
+from .processes import Stopped
 from .progress import duration
 from .records import BadRecords, Record, Session, arranged, arranged_answers, read_record, session, write_record
 from .splits import Labelled, for_training, of_split, with_splits
@@ -93,6 +94,8 @@ def carry_out(runs: Sequence[Run], places: Places, say: Say) -> list[Run]:
                 finished += _carry_out(run, places, say)
             except FolderInUse:
                 in_use.append(run)
+            except Stopped:
+                raise
             except Exception as error:
                 write_text(traceback.format_exc(), places.failure(run))
                 say(f"{run.name} failed: {error}")

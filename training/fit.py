@@ -32,7 +32,7 @@ from .picture_metrics import figure_names
 from .picture_samples import PictureAugmenter, PictureTask, picture_examples, picture_loader
 from .picture_task import ClassificationTask
 from .preparation import Task
-from .processes import StepsTold, ending_together, trainer_on
+from .processes import StepsTold, ending_together, stops_told, trainer_on
 from .run_folder import (
     LAST,
     TwoCheckpoints,
@@ -66,7 +66,8 @@ def fit(
     trainer = _trainer(config, run_folder)
     check_shared(config.fit, trainer.world_size)
     # The first process sees to the folders for all.
-    with alone_in(run_folder) if trainer.is_global_zero else nullcontext(), ending_together(trainer):
+    alone = alone_in(run_folder) if trainer.is_global_zero else nullcontext()
+    with alone, stops_told(trainer), ending_together(trainer):
         if trainer.is_global_zero:
             if not overwrite:
                 check_is_own(bundle_folder, run_folder)

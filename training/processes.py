@@ -12,9 +12,10 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ScaleEquivSegLib.cli.console import say
-from ScaleEquivSegLib.errors import UnavailableDevice
+from ScaleEquivSegLib.errors import SegmentationError, UnavailableDevice
 from ScaleEquivSegLib.progress import Remaining
 
 from .config import ComputeConfig
@@ -56,6 +57,27 @@ class StepsTold(L.Callback):
         seconds = self._remaining.update("training", step / steps)
         if trainer.is_global_zero and not sys.stdout.isatty():
             say(f"step {step} of {steps}: loss {trainer.callback_metrics['train_loss']:.4f}{left(seconds)}")
+
+
+class Stopped(SegmentationError):
+    """A run that a signal has ended."""
+
+    def __init__(self, by: signal.Signals, step: int) -> None:
+        super().__init__(f"stopped by {by.name} at step {step}; the same command goes on from the last checkpoint.")
+        self.exit_code = 128 + by
+
+
+@contextmanager
+def stops_told(trainer: L.Trainer) -> Iterator[None]:
+    """A signal that ends the run in here becomes an error with the step; Lightning itself exits without a word."""
+    try:
+        yield
+    except SIGTERMException as error:
+        raise Stopped(signal.SIGTERM, trainer.global_step) from error
+    except (KeyboardInterrupt, SystemExit) as error:
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise Stopped(signal.SIGINT, trainer.global_step) from error
 
 
 @contextmanager
