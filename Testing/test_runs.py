@@ -61,7 +61,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     assert command_line(["phantom", str(folder), "--count", "5", "--size", "20", "18", "16"]) == 0
     rows = [f"phantom_{n:06d},{'train' if n < 2 else 'val'}" for n in range(5)]
     (folder / "cases.csv").write_text("\n".join(["case,split", *rows]), encoding="utf-8")
-    return f"data.folder={folder}"
+    return f"data={{folder: {folder}}}"
+
+
+def folder_of(data: str) -> Path:
+    """The folder of the data, from the setting."""
+    return Path(data.removeprefix("data={folder: ").removesuffix("}"))
 
 
 def run(folder: Path, *more: str) -> None:
@@ -239,10 +244,10 @@ def test_export_makes_the_bundle_of_a_run_again_and_says_if_the_run_is_not_finis
 
 def test_a_run_goes_on_and_is_exported_wherever_its_data_are_now(data: str, tmp_path: Path) -> None:
     first = tmp_path / "one job" / "cases"
-    shutil.copytree(data.removeprefix("data.folder="), first)
+    shutil.copytree(folder_of(data), first)
     (first / "cases.csv").rename(tmp_path / "splits.csv")
     splits = f"data.splits={tmp_path / 'splits.csv'}"
-    run(tmp_path, f"data.folder={first}", splits, "fit.steps=4")
+    run(tmp_path, f"data={{folder: {first}}}", splits, "fit.steps=4")
     before = weights(tmp_path)
     second, table = tmp_path / "another" / "other name", tmp_path / "tables" / "splits.csv"
     table.parent.mkdir()
@@ -253,7 +258,7 @@ def test_a_run_goes_on_and_is_exported_wherever_its_data_are_now(data: str, tmp_
     moved = [f"data.folder={second}", f"data.splits={table}"]
     export_run(tmp_path / "run", tmp_path / "exported", overrides=moved)
     assert (tmp_path / "exported" / "weights.safetensors").read_bytes() == before
-    run(tmp_path, *moved, "fit.steps=4")
+    run(tmp_path, "data={}", *moved, "fit.steps=4")
     assert weights(tmp_path) == before
     with pytest.raises(SegmentationError, match="does not exist"):
         export_run(tmp_path / "run", tmp_path / "nowhere")
@@ -261,7 +266,7 @@ def test_a_run_goes_on_and_is_exported_wherever_its_data_are_now(data: str, tmp_
         export_run(tmp_path / "run", tmp_path / "nowhere", overrides=[*moved, "fit.steps=6"])
     os.replace(table, table.with_name("others.csv"))
     with pytest.raises(OutputExists, match=r"data\.splits was splits.csv, and is others.csv"):
-        run(tmp_path, moved[0], f"data.splits={table.with_name('others.csv')}", "fit.steps=4")
+        run(tmp_path, "data={}", moved[0], f"data.splits={table.with_name('others.csv')}", "fit.steps=4")
 
 
 @pytest.mark.parametrize("command", ["fit", "experiment"])
@@ -277,7 +282,7 @@ def test_a_run_that_a_signal_ends_says_so_and_how_to_go_on(
         base += ["fit: {steps: 100000, crop: [12, 12, 12], checkpoint_every: 2}"]
         (tmp_path / "base.yaml").write_text("\n".join(base))
         (tmp_path / "mine.yaml").write_text("base: base.yaml\nreference: a\nvariants: [{name: a}]")
-        arguments = [str(tmp_path / "mine.yaml"), "--data", data.removeprefix("data.folder=")]
+        arguments = [str(tmp_path / "mine.yaml"), "--data", str(folder_of(data))]
         arguments += ["--out", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'ScaleEquivSeg'}{os.pathsep}{ROOT}"}
     process = subprocess.Popen(

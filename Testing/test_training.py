@@ -348,7 +348,13 @@ CARD = (CONFIGS / "phantom.card.yaml").as_posix()
         ("card: CARD\nfit: {seed: 1}", ["fit.seed.more=1"], "inside seed"),
         ("card: CARD\nnetwork: {name: unet, arguments: {}}", ["fit.steps=[1"], "no YAML"),
         ("card: CARD\nnetwork: {name: unet, arguments: {}}", ["data={folder: 3}"], "data.folder is 3"),
-        ("card: CARD\nnetwork: {name: unet, arguments: {}}", ["data={folder: null}"], "name the folder"),
+        ("card: CARD\nnetwork: {name: unet, arguments: {}}", ["data={folder: null}"], "data.folder=FOLDER"),
+        ("card: CARD\nnetwork: {name: unet, arguments: {}}", [], "name the folder of the cases: data.folder=FOLDER"),
+        (
+            "card: CARD\nnetwork: {name: unet, arguments: {}}",
+            ["data.train=5"],
+            "name the folder of the cases: data.folder=",
+        ),
     ],
 )
 def test_a_configuration_that_cannot_be_used_is_one_line_with_the_reason(

@@ -54,9 +54,10 @@ class NetworkConfig:
 class PhantomData:
     """Phantoms generated for training and validation; no seed is used twice."""
 
+    channels: Count
+    """Without a default: a configuration that does not name it trains on cases."""
     train: Count = 96
     validation: Number = 8
-    channels: Count = 1
     scale: Range = (0.9, 1.1)
     size: tuple[Count, Count, Count] = (80, 80, 80)
     """Voxels of a phantom along its axes: how much there is around the structure. Smaller anatomy shows more of it."""
@@ -171,7 +172,7 @@ class Config:
     """Of the bundle; that of the task and the network if empty. No two bundles in the panel have one name."""
     start: Path | None = None
     """A bundle with whose weights to begin, instead of random ones."""
-    data: PhantomData | CaseData = field(default_factory=PhantomData)
+    data: PhantomData | CaseData = field(default_factory=CaseData)
     augmentation: Augmentation = field(default_factory=Augmentation)
     fit: FitConfig = field(default_factory=FitConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
@@ -334,12 +335,16 @@ def _plain(kind: Any, value: Any, where: str) -> Any:
 
 
 def _one_of(kinds: Sequence[Any], value: Any, where: str) -> Any:
-    """Of several dataclasses the first that has all the keys, or nothing."""
+    """Of several dataclasses the first that has all the keys and lacks none, or nothing."""
     if value is None and type(None) in kinds:
         return None
     kinds = [kind for kind in kinds if kind is not type(None)]
     for kind in kinds[:-1]:
-        if is_dataclass(kind) and isinstance(value, dict) and set(value) <= {f.name for f in fields(kind)}:
+        if (
+            is_dataclass(kind)
+            and isinstance(value, dict)
+            and _needed(kind) <= set(value) <= {f.name for f in fields(kind)}
+        ):
             return _value(kind, value, where)
     return _value(kinds[-1], value, where)
 
@@ -354,6 +359,10 @@ def _tuple(kinds: Sequence[Any], value: Any, where: str) -> tuple[Any, ...]:
     return tuple(_value(kind, entry, where) for kind, entry in zip(kinds, value, strict=True))
 
 
+def _needed(kind: Any) -> set[str]:
+    return {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+
+
 def _dataclass(kind: Any, values: Any, where: str) -> Any:
     """Make a dataclass of nested dictionaries, refusing keys it does not have."""
     if not isinstance(values, dict):
@@ -361,8 +370,7 @@ def _dataclass(kind: Any, values: Any, where: str) -> Any:
     inner = f"{where}." if where else ""
     if unknown := sorted(set(values) - {f.name for f in fields(kind)}):
         raise BadConfig(f"unknown setting(s) {', '.join(inner + key for key in unknown)}")
-    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
-    if missing := [key for key in needed if key not in values]:
+    if missing := sorted(_needed(kind) - set(values)):
         raise BadConfig(f"missing setting(s) {', '.join(inner + key for key in missing)}")
     hints = get_type_hints(kind, include_extras=True)
     typed_values = {key: _value(hints[key], value, inner + key) for key, value in values.items()}
