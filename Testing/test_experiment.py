@@ -259,7 +259,7 @@ def test_a_run_that_fails_says_why_and_does_not_stop_the_rest(
         "unet_n1_s3",
     ]
     assert "four_phantoms has 2 cases to train on, not 9" in elsewhere.failure(failed[0]).read_text()
-    assert "unknown network 'no_net'" in elsewhere.failure(failed[-1]).read_text()
+    assert "the network 'no_net' is unknown" in elsewhere.failure(failed[-1]).read_text()
     assert {record.variant for record in read_records(elsewhere.records)} == {"se_unet", "se_unet longer axis"}
     assert "failed  unet_n1_s3" in "\n".join(overview(runs, elsewhere.records, elsewhere.runs))
 

@@ -211,8 +211,8 @@ def test_a_card_with_other_classes_is_another_run_and_one_with_another_descripti
     card = tmp_path / "phantom.card.yaml"
     card.write_text(text, encoding="utf-8")
     claim(tmp_path / "run", load_config(tmp_path / CONFIG.name), "the command")
-    card.write_text(text + "\nremark: a better one\n", encoding="utf-8")
-    claim(tmp_path / "run", load_config(tmp_path / CONFIG.name), "the command")
+    card.write_text(text.replace("Trying out", "Testing"), encoding="utf-8")
+    claim(tmp_path / "run", load_config(tmp_path / CONFIG.name, ["name=other"]), "the command")
     card.write_text(text.replace("name: Body", "name: Tail"), encoding="utf-8")
     with pytest.raises(OutputExists, match=r"card\.labels"):
         claim(tmp_path / "run", load_config(tmp_path / CONFIG.name), "the command")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.card import SEAL, seal_of
 from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.comparison import dice
-from ScaleEquivSegLib.errors import BadBundle, UnavailableDevice
+from ScaleEquivSegLib.errors import BadBundle, UnavailableDevice, UnwritableOutput
 from ScaleEquivSegLib.layers.maps import ScaleAxis
 from ScaleEquivSegLib.layers.mixture import dynamic_layers, load_balance
 from ScaleEquivSegLib.networks import build_network
@@ -28,7 +29,8 @@ from ScaleEquivSegLib.volume import read_volume, write_volume
 from training.__main__ import main, parse
 from training.config import BadConfig, CaseData, ComputeConfig, FitConfig, load_config, read_settings
 from training.evaluate import evaluate
-from training.export import export_bundle, note_measurements
+from training.experiment import EXPERIMENTS, read_experiment, runs_of
+from training.export import check_card_text, export_bundle, note_measurements
 from training.fit import fit
 from training.preparation import Task, phantom_examples
 from training.processes import trainer_on
@@ -110,6 +112,7 @@ def test_an_exported_card_is_sealed_and_one_that_cannot_be_used_is_refused_at_on
     text.write_text(config.card.read_text().replace("orientation: RAS", "orientation: RRS"))
     with pytest.raises(BadBundle, match="RRS"):
         export_bundle(network, replace(config, card=text), "test", {}, tmp_path / "unusable")
+    assert not (tmp_path / "unusable").exists()
 
 
 def test_weights_that_are_no_numbers_make_no_bundle(tmp_path: Path) -> None:
@@ -343,7 +346,7 @@ CARD = (CONFIGS / "phantom.card.yaml").as_posix()
         ("- card", [], "no settings"),
         ("card: CARD", [], "missing setting(s) network"),
         ("card: CARD.gone\nnetwork: {name: unet, arguments: {}}", [], "there is no card"),
-        ("card: CARD\nnetwork: {name: vnet, arguments: {}}", [], "unknown network 'vnet'"),
+        ("card: CARD\nnetwork: {name: vnet, arguments: {}}", [], "the network 'vnet' is unknown"),
         ("card: CARD\nnetwork: {name: unet, arguments: {depth: 3}}", [], "'depth'"),
         ("card: CARD\nfit: {seed: 1}", ["fit.seed.more=1"], "inside seed"),
         ("card: CARD\nnetwork: {name: unet, arguments: {}}", ["fit.steps=[1"], "no YAML"),
@@ -376,6 +379,53 @@ def test_a_configuration_that_cannot_be_used_is_one_line_with_the_reason(
     assert line.startswith("error: ")
     assert reason in line
     assert not Path("bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "settings", "reason"),
+    [
+        ("", "", ["name=MyHippo"], "'name' must not be 'MyHippo'; it must match"),
+        ("licence: Apache-2.0\ntraining", "training", [], "the key 'licence' is missing in the card"),
+        ("[221, 130, 101]", "[300, 130, 101]", [], "'labels'[0].color[0] must be at most 255"),
+        ("1.0.0", "1.0", [], "'version' must be of the type string"),
+        ("1.0.0", "2020-01-01", [], "date"),
+        ("task: phantom", "task: a phantom", [], "'name' must not be 'a phantom-unet'"),
+        ("limits:", "limit:", [], "the key 'limits' is missing in the card"),
+        ("percentiles:", "percentile:", [], "the key 'percentile', which this version does not know"),
+        ("\nlabels:", "\nlabel:", [], "the key 'label', which this version does not know"),
+        ("\ninputs:", "\ninput:", [], "the key 'inputs' is missing in the card"),
+        ("orientation: RAS", "orientation: RASX", [], "'orientation' must not be 'RASX'"),
+        ("orientation: RAS", "orientation: RRS", [], "the orientation RRS must name one of R/L"),
+        ("[1.0, 1.0, 1.0]", "1.0", [], "'spacing' must be of the type array"),
+        ('["123037004", "SCT", "Anatomical Structure"]', '["123037004", "SCT"]', [], "must be at least 3"),
+    ],
+)
+def test_a_card_that_cannot_be_used_is_refused_before_anything_is_read(
+    was: str, becomes: str, settings: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = Path(CARD).read_text(encoding="utf-8")
+    assert was in text
+    (tmp_path / "mine.yaml").write_text(text.replace(was, becomes))
+    config = load_config(CONFIGS / "phantom_unet.yaml", [f"card={tmp_path / 'mine.yaml'}", *settings])
+    monkeypatch.setattr("training.fit.examples", None)
+    with pytest.raises(BadConfig, match=f"mine.yaml and the settings make no card.*{re.escape(reason)}"):
+        fit(config, "test", tmp_path / "run", tmp_path / "bundle")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_place_where_no_bundle_can_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "bundle"):
+        with pytest.raises(UnwritableOutput, match=r"cannot become a bundle: .*file is no folder"):
+            fit(load_config(CONFIGS / "phantom_unet.yaml"), "test", tmp_path / "run", place)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_network_of_the_experiments_may_be_in_a_card() -> None:
+    for path in EXPERIMENTS.glob("*.yaml"):
+        if not path.name.endswith(".base.yaml"):
+            for run in runs_of(read_experiment(path), seeds=[0]):
+                check_card_text(run.config(Path("cases")), "test")
 
 
 def test_an_experiment_that_cannot_be_used_ends_the_command_with_a_code_of_its_own(

@@ -189,8 +189,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     card = path.parent / config.card
     if not card.is_file():
         raise BadConfig(f"there is no card {card}")
-    spacing = read_settings(card).get("spacing") or ()
-    if config.augmentation.quarter_turns and len(set(spacing)) > 1:
+    spacing = read_settings(card).get("spacing")
+    if config.augmentation.quarter_turns and isinstance(spacing, list) and any(side != spacing[0] for side in spacing):
         raise BadConfig(
             f"augmentation.quarter_turns needs voxels that are cubes, and those of {card.name} have "
             f"{' x '.join(map(str, spacing))} mm; set it to false, augmentation.rotation turns any voxels"

@@ -16,15 +16,15 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ScaleEquivSegLib.bundles import CARD, WEIGHTS, kind_of, read_bundle
-from ScaleEquivSegLib.card import SCHEMA, SEAL, seal_of
+from ScaleEquivSegLib.bundles import CARD, WEIGHTS, check_card, kind_of, read_bundle
+from ScaleEquivSegLib.card import SCHEMA, SEAL, check_form, seal_of
 from ScaleEquivSegLib.errors import BadBundle
 from ScaleEquivSegLib.networks.unet import parameter_count
 from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
 from .benchmarks.memory import in_own_process
 from .benchmarks.volumes import SMALL, measure
-from .config import CaseData, Config, PhantomData, read_settings
+from .config import BadConfig, CaseData, Config, PhantomData, read_settings
 
 UNMEASURED = "none yet: no case was held out to validate on; `python -m training evaluate --note` measures others"
 
@@ -80,14 +80,9 @@ def export_bundle(
             "not written; train again with a lower fit.learning_rate."
         )
     weights = weights_of(network)
-    with in_one_piece(folder / WEIGHTS) as unfinished:
-        unfinished.write_bytes(weights)
     text = read_card_text(config.card)
-    card = {
-        "schema": SCHEMA,
-        "name": config.name or f"{text['task']}-{config.network.name}",
-        **text,
-        "network": {"name": config.network.name, "arguments": network_arguments(config, text)},
+    card: dict[str, Any] = {
+        **_beginning(config, text, network_arguments(config, text)),
         "parameters": parameter_count(network),
         "training": {
             "command": command,
@@ -101,7 +96,43 @@ def export_bundle(
         **({} if metrics else {"metrics_command": UNMEASURED}),
         "weights": {"sha256": hashlib.sha256(weights).hexdigest()},
     }
+    try:
+        check_card(card)
+    except (TypeError, ValueError) as error:
+        raise BadBundle(
+            f"{config.card} makes no card that can be used, and {folder} is not written: {error}."
+        ) from error
+    with in_one_piece(folder / WEIGHTS) as unfinished:
+        unfinished.write_bytes(weights)
     _write_sealed(card, folder)
+
+
+def check_card_text(config: Config, command: str) -> None:
+    """Refuse, before anything is trained, what would make no card in the end: a text in which something is missing or
+    wrong, a name or arguments of the network that no bundle may have."""
+    try:
+        text = read_card_text(config.card)
+        rest = {
+            "training": {"command": command},
+            "metrics": {},
+            "weights": {"sha256": hashlib.sha256(b"").hexdigest()},
+        }
+        # First its form alone, for the arguments follow from the inputs and labels.
+        form = {**config.network.arguments, "in_channels": 1, "classes": 2}
+        check_form({**_beginning(config, text, form), **rest})
+        check_card({**_beginning(config, text, network_arguments(config, text)), **rest})
+    except (TypeError, ValueError) as error:  # JSON has no dates, which YAML has
+        raise BadConfig(f"{config.card} and the settings make no card that can be used: {error}") from error
+
+
+def _beginning(config: Config, text: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says of the bundle before it is trained."""
+    return {
+        "schema": SCHEMA,
+        "name": config.name or f"{text.get('task')}-{config.network.name}",
+        **text,
+        "network": {"name": config.network.name, "arguments": arguments},
+    }
 
 
 def note_measurements(folder: Path, metrics: Mapping[str, float], command: str) -> None:
@@ -131,4 +162,4 @@ def _expected(folder: Path) -> dict[str, Any]:
 def _write_sealed(card: Mapping[str, Any], folder: Path) -> None:
     unsealed = {key: value for key, value in card.items() if key != SEAL}
     write_text(json.dumps({**unsealed, SEAL: seal_of(unsealed)}, indent=2) + "\n", folder / CARD)
-    read_bundle(folder)  # whoever wrote the card's text hears at once if it cannot be used
+    read_bundle(folder)

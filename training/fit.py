@@ -27,7 +27,7 @@ from .augmentation import Augmenter
 from .beginning import begin_with
 from .config import BadConfig, CaseData, Config
 from .data import Samples, check_shared, examples, training_loader, validation_loader
-from .export import export_bundle, network_arguments, read_card_text, weights_of
+from .export import check_card_text, export_bundle, network_arguments, read_card_text, weights_of
 from .picture_metrics import figure_names
 from .picture_samples import PictureAugmenter, PictureTask, picture_examples, picture_loader
 from .picture_task import ClassificationTask
@@ -37,6 +37,7 @@ from .run_folder import (
     LAST,
     TwoCheckpoints,
     check_is_own,
+    check_place,
     claim,
     finished_epochs,
     newest_checkpoint,
@@ -63,6 +64,8 @@ def fit(
     A run interrupted and started again with the same folder goes on from its last checkpoint, and ends as if it had
     never been interrupted. A bundle that another run has made is not replaced unless that is asked for.
     """
+    check_card_text(config, command)
+    check_place(bundle_folder)
     trainer = _trainer(config, run_folder)
     check_shared(config.fit, trainer.world_size)
     # The first process sees to the folders for all.
@@ -98,7 +101,9 @@ def export_run(
     """What `fit` does at its end, for the last checkpoint of a run, finished or not, on one device. Overrides may say
     where the data are now, on which statistics and figures are computed; the run stays what it is."""
     config = recorded_config(run_folder, ["compute={devices: 1}", *overrides])
+    check_card_text(config, recorded_command(run_folder))
     claim(run_folder, config, recorded_command(run_folder))
+    check_place(bundle_folder)
     if not overwrite:
         check_is_own(bundle_folder, run_folder)
     # Not on the shelf of the run, which may be going on.
@@ -148,8 +153,6 @@ def _segmentation(config: Config, card: Mapping[str, Any], shelf: Shelf) -> _Run
 
 def _classification(config: Config, card: Mapping[str, Any]) -> _Run:
     task = PictureTask.from_card(card)
-    if config.network.name not in CLASSIFIERS:
-        raise BadConfig(f"the card is of a classification; its networks are {', '.join(CLASSIFIERS)}")
     network = _built(CLASSIFIERS[config.network.name], config, card)
     training, held_out = picture_examples(config, task)
     samples = Samples(training, PictureAugmenter(config.augmentation), config.fit.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import zipfile
@@ -18,7 +19,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ScaleEquivSegLib.bundles import CARD as BUNDLE_CARD
 from ScaleEquivSegLib.bundles import WEIGHTS, kind_of, read_bundle
-from ScaleEquivSegLib.errors import OutputExists, SegmentationError
+from ScaleEquivSegLib.errors import OutputExists, SegmentationError, UnwritableOutput
 from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
 from .config import Config, load_config
@@ -82,6 +83,13 @@ def check_is_own(bundle: Path, folder: Path) -> None:
         )
 
 
+def check_place(bundle: Path) -> None:
+    """Refuse, before anything is trained, a place where no folder can be made."""
+    there = next(path for path in (bundle.absolute(), *bundle.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UnwritableOutput(f"{bundle} cannot become a bundle: {there} is no folder to write to; give another one.")
+
+
 def note_as_own(weights: bytes, folder: Path) -> None:
     """Write down that a bundle with these weights is one that the run in a folder makes."""
     digests = dict.fromkeys([*_exported(folder), hashlib.sha256(weights).hexdigest()])
@@ -140,10 +148,10 @@ def _differences(begun: Config, now: Config) -> list[str]:
 
 
 def _settings(config: Config) -> Iterator[tuple[str, Any]]:
-    """All settings by their dotted names; of the card what networks are trained by, and nothing of the machines, nor
-    where on them the data are."""
+    """All settings by their dotted names; of the card what networks are trained by, and nothing of the machines,
+    where on them the data are, and what the bundle is called."""
     values = _plain(config)
-    del values["compute"]
+    del values["compute"], values["name"]
     values["data"].pop("folder", None)
     if splits := values["data"].get("splits"):
         values["data"]["splits"] = Path(splits).name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -187,6 +188,14 @@ def read_bundle(folder: Path) -> Bundle:
         raise BadBundle(f"{folder / CARD} is not a valid card: {error}.") from error
     read_weights(bundle)
     return bundle
+
+
+def check_card(card: Mapping[str, Any]) -> None:
+    """Refuse with a ValueError, before a bundle is written, a card with which it could not be read."""
+    text = json.dumps(card).encode("ascii")
+    _bundle_from_card(Path(), parse_card(text))
+    if len(text) > CARD_BYTES_AT_MOST // 2:  # the other half for a layout with lines, for people
+        raise ValueError(f"it is larger than {CARD_BYTES_AT_MOST // 2**21} MiB")
 
 
 def read_weights(bundle: Bundle) -> bytes:

@@ -40,9 +40,14 @@ def parse_card(data: bytes) -> dict[str, Any]:
             "it was changed after export; copy the bundle again, or remove the key "
             f"'{SEAL}' if you changed it on purpose"
         )
+    check_form(card)
+    return card
+
+
+def check_form(card: Mapping[str, Any]) -> None:
+    """Refuse a card that is not as card.schema.json describes it."""
     rules = json.loads((models_folder() / "card.schema.json").read_text(encoding="utf-8"))
     _check(card, rules, rules["$defs"], "the card")
-    return card
 
 
 def seal_of(card: Mapping[str, Any]) -> str:
