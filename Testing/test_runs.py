@@ -35,10 +35,10 @@ from ScaleEquivSegLib.errors import OutputExists, SegmentationError
 from ScaleEquivSegLib.folder_lock import LOCK
 from ScaleEquivSegLib.whole_files import UNFINISHED
 from training.__main__ import main
-from training.config import BadConfig, ComputeConfig, FitConfig, load_config
+from training.config import BadConfig, ComputeConfig, Config, FitConfig, load_config
 from training.fit import export_run, fit
 from training.processes import PATIENCE, ending_together, trainer_on
-from training.run_folder import BEFORE, COMMAND, LAST, TwoCheckpoints, claim, newest_checkpoint
+from training.run_folder import BEFORE, COMMAND, LAST, TwoCheckpoints, claim, newest_checkpoint, recorded_config
 from training.task import NetworkTask, schedule
 
 ROOT = Path(__file__).parents[1]
@@ -195,9 +195,15 @@ def test_a_checkpoint_is_taken_for_whole_only_if_it_is(tmp_path: Path) -> None:
         assert newest_checkpoint(tmp_path) == tmp_path / BEFORE
 
 
+def begun(folder: Path, config: Config) -> None:
+    """A run that has a checkpoint."""
+    claim(folder, config, "the command")
+    (folder / LAST).write_bytes(b"")
+
+
 @pytest.mark.parametrize("change", ["fit.steps=7", "data.scale=[1.0, 1.2]", "augmentation.noise=0.1"])
 def test_the_folder_of_another_run_is_refused_and_the_setting_named(tmp_path: Path, change: str) -> None:
-    claim(tmp_path, load_config(CONFIG), "the command")
+    begun(tmp_path, load_config(CONFIG))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(OutputExists, match=change.partition("=")[0].replace(".", r"\.")):
         claim(tmp_path, load_config(CONFIG, [change]), "another command")
@@ -210,7 +216,7 @@ def test_a_card_with_other_classes_is_another_run_and_one_with_another_descripti
     text = (CONFIG.parent / "phantom.card.yaml").read_text(encoding="utf-8")
     card = tmp_path / "phantom.card.yaml"
     card.write_text(text, encoding="utf-8")
-    claim(tmp_path / "run", load_config(tmp_path / CONFIG.name), "the command")
+    begun(tmp_path / "run", load_config(tmp_path / CONFIG.name))
     card.write_text(text.replace("Trying out", "Testing"), encoding="utf-8")
     claim(tmp_path / "run", load_config(tmp_path / CONFIG.name, ["name=other"]), "the command")
     card.write_text(text.replace("name: Body", "name: Tail"), encoding="utf-8")
@@ -219,7 +225,7 @@ def test_a_card_with_other_classes_is_another_run_and_one_with_another_descripti
 
 
 def test_a_run_may_go_on_on_other_machines(tmp_path: Path) -> None:
-    claim(tmp_path, load_config(CONFIG), "the command")
+    begun(tmp_path, load_config(CONFIG))
     claim(tmp_path, load_config(CONFIG, ["compute.devices=2", "compute.workers=3"]), "another command")
     assert (tmp_path / COMMAND).read_text() == "the command"
 
@@ -228,6 +234,35 @@ def test_checkpoints_that_do_not_say_what_they_are_of_are_left_alone(tmp_path: P
     (tmp_path / LAST).write_bytes(b"")
     with pytest.raises(OutputExists, match="checkpoints of a run without"):
         claim(tmp_path, load_config(CONFIG), "the command")
+
+
+def test_a_run_without_a_checkpoint_does_not_keep_its_folder_for_itself(tmp_path: Path) -> None:
+    claim(tmp_path, load_config(CONFIG), "the command")
+    claim(tmp_path, load_config(CONFIG, ["fit.steps=7"]), "another command")
+    assert recorded_config(tmp_path).fit.steps == 7
+    assert (tmp_path / COMMAND).read_text() == "another command"
+
+
+def test_a_command_that_was_corrected_begins_in_the_folder_of_the_first(data: str, tmp_path: Path) -> None:
+    with pytest.raises(SegmentationError, match=r"say which they mean by data\.classes and data\.background"):
+        run(tmp_path, data, "data.classes=[[1], [7]]", "fit.steps=2")
+    run(tmp_path, data, "fit.steps=2")
+    assert (tmp_path / "bundle" / "card.json").exists()
+
+
+def test_what_was_prepared_for_other_settings_is_prepared_anew(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyError
+
+    with monkeypatch.context() as before_training:
+        before_training.setattr("training.fit.claim", stopped)
+        with pytest.raises(KeyError):
+            run(tmp_path, data, "data.classes=[[2], [1]]", "fit.steps=2")
+    run(tmp_path, data, "fit.steps=2")
+    run(tmp_path / "undisturbed", data, "fit.steps=2")
+    assert weights(tmp_path) == weights(tmp_path / "undisturbed")
 
 
 def test_export_makes_the_bundle_of_a_run_again_and_says_if_the_run_is_not_finished(data: str, tmp_path: Path) -> None:

@@ -148,8 +148,8 @@ def _unknown_values(labels: Volume, path: Path, data: CaseData, task: Task) -> I
         more = f" and {len(unknown) - VALUES_SHOWN} more" if len(unknown) > VALUES_SHOWN else ""
         or_name = f", or name them {', '.join(label.name for label in task.labels)}" if names else ""
         yield (
-            f"{path} has the values {shown}{more}, which mean neither a class nor background; say which they mean"
-            f"{or_name}."
+            f"{path} has the values {shown}{more}, which mean neither a class nor background; say which "
+            f"they mean by data.classes and data.background, of `evaluate` --classes and --background{or_name}."
         )
 
 

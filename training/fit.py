@@ -38,6 +38,7 @@ from .run_folder import (
     TwoCheckpoints,
     check_is_own,
     check_place,
+    check_settings,
     claim,
     finished_epochs,
     newest_checkpoint,
@@ -45,6 +46,7 @@ from .run_folder import (
     recorded_command,
     recorded_config,
     recorded_start,
+    settings_digest,
 )
 from .shelf import Shelf
 from .task import NetworkTask, SegmentationTask, random_seed
@@ -74,9 +76,11 @@ def fit(
         if trainer.is_global_zero:
             if not overwrite:
                 check_is_own(bundle_folder, run_folder)
-            claim(run_folder, config, command)
-        shelf = Shelf(run_folder / EXAMPLES, trainer.global_rank, trainer.world_size)
+            check_settings(run_folder, config)
+        shelf = Shelf(run_folder / EXAMPLES / settings_digest(config), trainer.global_rank, trainer.world_size)
         run = _Run.of(config, shelf)
+        if trainer.is_global_zero:
+            claim(run_folder, config, command)
         training = training_loader(run.samples, config, trainer.global_rank, trainer.world_size)
         if begun := newest_checkpoint(run_folder):
             # Lightning tells the epoch only after processes that prepare samples have begun with the first ones.
@@ -91,7 +95,7 @@ def fit(
         metrics = _export(run, run_folder, bundle_folder)
         trainer.strategy.barrier()  # on another machine a process could not read on what is gone
         if trainer.is_global_zero:
-            shutil.rmtree(shelf.folder, ignore_errors=True)  # some systems keep what is mapped into memory
+            shutil.rmtree(run_folder / EXAMPLES, ignore_errors=True)  # some systems keep what is mapped into memory
         return metrics
 
 
@@ -102,7 +106,7 @@ def export_run(
     where the data are now, on which statistics and figures are computed; the run stays what it is."""
     config = recorded_config(run_folder, ["compute={devices: 1}", *overrides])
     check_card_text(config, recorded_command(run_folder))
-    claim(run_folder, config, recorded_command(run_folder))
+    check_settings(run_folder, config)
     check_place(bundle_folder)
     if not overwrite:
         check_is_own(bundle_folder, run_folder)

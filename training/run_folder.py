@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from ScaleEquivSegLib.bundles import CARD as BUNDLE_CARD
 from ScaleEquivSegLib.bundles import WEIGHTS, kind_of, read_bundle
 from ScaleEquivSegLib.errors import OutputExists, SegmentationError, UnwritableOutput
-from ScaleEquivSegLib.whole_files import in_one_piece, write_text
+from ScaleEquivSegLib.whole_files import in_one_piece, remove, write_text
 
 from .config import Config, load_config
 from .export import read_card_text
@@ -35,23 +35,42 @@ EXPORTED = "exported.txt"
 """The sha256 of the weights of each bundle that the run has made, one a line."""
 
 
+def check_settings(folder: Path, config: Config) -> None:
+    """Refuse the folder of another run. Where there is no checkpoint yet, any run may begin."""
+    if not _has_begun(folder):
+        return
+    if not (folder / CONFIG).exists():
+        raise OutputExists(f"{folder} has checkpoints of a run without {CONFIG}; give another folder with --run.")
+    if changed := _differences(recorded_config(folder), config):
+        raise OutputExists(
+            "\n  ".join([f"{folder} has a run with other settings; give another folder with --run:", *changed])
+        )
+
+
 def claim(folder: Path, config: Config, command: str) -> None:
     """Write down what the run in a folder is made of; the folder of another run is an error."""
-    if (folder / CONFIG).exists():
-        if changed := _differences(recorded_config(folder), config):
-            raise OutputExists(
-                "\n  ".join([f"{folder} has a run with other settings; give another folder with --run:", *changed])
-            )
+    check_settings(folder, config)
+    if _has_begun(folder):
         return
-    if any((folder / name).exists() for name in (LAST, BEFORE)):
-        raise OutputExists(f"{folder} has checkpoints of a run without {CONFIG}; give another folder with --run.")
+    # The settings are written last: where they are, the rest is too.
+    for name in (CONFIG, START):
+        remove(folder / name)
     write_text(yaml.safe_dump(read_card_text(config.card), sort_keys=False), folder / CARD)
     write_text(command, folder / COMMAND)
     if config.start:
         start = read_bundle(config.start)
         write_text(json.dumps({"name": start.name, "sha256": start.sha256}), folder / START)
-    # The settings come last: where they are, the rest is too.
     write_text(yaml.safe_dump(_plain(replace(config, card=Path(CARD))), sort_keys=False), folder / CONFIG)
+
+
+def _has_begun(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (LAST, BEFORE))
+
+
+def settings_digest(config: Config) -> str:
+    """The hash of all settings that decide about the weights."""
+    settings = json.dumps(dict(_settings(config)), sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def recorded_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
