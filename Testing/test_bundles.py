@@ -203,10 +203,10 @@ def test_a_card_that_is_no_card_is_refused(bundle: Path, text: bytes) -> None:
         read_bundle(bundle)
 
 
-def test_a_card_of_more_than_a_mebibyte_is_not_read(bundle: Path) -> None:
+def test_a_card_of_more_than_16_mebibytes_is_not_read(bundle: Path) -> None:
     text = (bundle / CARD).read_bytes()
-    (bundle / CARD).write_bytes(text + b" " * 2**20)
-    with pytest.raises(BadBundle, match="larger than 1 MiB"):
+    (bundle / CARD).write_bytes(text + b" " * 2**24)
+    with pytest.raises(BadBundle, match="larger than 16 MiB"):
         read_bundle(bundle)
 
 

@@ -226,7 +226,7 @@ def test_where_data_name_no_split_what_training_held_out_is_measured(tmp_path: P
     trained = bundle(tmp_path / "bundle", data=data)
     labels = Task.from_card(read_bundle(trained).card)
     config = replace(load_config(CONFIGS / "phantom_unet.yaml"), data=data)
-    _, held_out = examples(config, labels, Shelf(tmp_path / "shelf"))
+    _, held_out, _ = examples(config, labels, Shelf(tmp_path / "shelf"))
     measured = {row.case for row in measured_rows(trained, tmp_path / "data", "val")}
     assert measured == {example.name for example in held_out}
     assert measured == {"case1", "case2", "case5"}

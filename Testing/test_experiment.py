@@ -21,7 +21,7 @@ from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.folder_lock import alone_in
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
-from ScaleEquivSegLib.volume import Volume, make_geometry, write_volume
+from ScaleEquivSegLib.volume import Volume, make_geometry, read_volume, write_volume
 from training.cases import LabelledCase
 from training.conduct import OtherSettings, Places, carry_out, done, overview, record_of
 from training.config import BadConfig, CaseData, read_settings
@@ -190,6 +190,48 @@ def test_a_record_made_with_other_settings_is_not_taken_for_the_run(
     tested_otherwise = runs_of(read_experiment(experiment_file(tmp_path, TINY.replace("[0.8, 1]", "[0.8, 1, 2]"))))
     with pytest.raises(OtherSettings):
         done(tested_otherwise[0], places.records)
+
+
+def changed_data(undisturbed: tuple[list[Run], Places], folder: Path) -> tuple[Run, Places]:
+    """A run that is done, in places where its data and its record may be changed."""
+    runs, places = undisturbed
+    here = Places(folder / places.data.name, folder / "records", folder / "runs")
+    for source, copy in ((places.data, here.data), (places.records, here.records), (places.runs, here.runs)):
+        shutil.copytree(source, copy)
+    assert carry_out(runs[:1], here, silent) == []
+    return runs[0], here
+
+
+def test_a_record_is_not_taken_for_one_of_other_cases(undisturbed: tuple[list[Run], Places], tmp_path: Path) -> None:
+    run, places = changed_data(undisturbed, tmp_path)
+    labels = places.data / "labels" / "phantom_000003.nrrd"  # a case of the test
+    volume = read_volume(labels)
+    write_volume(Volume(volume.array * 0, volume.geometry), labels)
+    said: list[str] = []
+    assert carry_out([run], places, said.append) == [run]
+    assert "was made with other cases than" in said[0]
+
+
+def test_a_record_that_does_not_say_of_which_cases_it_is_counts(
+    undisturbed: tuple[list[Run], Places], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, places = changed_data(undisturbed, tmp_path)
+    path = record_of(run, places.records)
+    entries = json.loads(path.read_text())
+    del entries["cases_sha256"]
+    path.write_text(json.dumps(entries))
+    monkeypatch.setattr("training.conduct.fit", None)
+    assert carry_out([run], places, silent) == []
+
+
+def test_a_training_on_other_cases_is_not_used_again(undisturbed: tuple[list[Run], Places], tmp_path: Path) -> None:
+    run, places = changed_data(undisturbed, tmp_path)
+    record_of(run, places.records).unlink()
+    table = places.data / "cases.csv"
+    table.write_text(table.read_text().replace("1,train", "1,val").replace("2,val", "2,train"))
+    assert carry_out([run], places, silent) == [run]
+    assert "has a run on other cases" in places.failure(run).read_text()
+    assert not record_of(run, places.records).exists()
 
 
 def test_of_two_processes_one_is_killed_and_the_other_ends_with_the_same_records(

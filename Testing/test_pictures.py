@@ -175,7 +175,7 @@ def test_whole_groups_are_held_out_where_the_data_name_no_split(tmp_path: Path) 
 
 def test_settings_that_pictures_do_not_know_and_too_few_of_them_are_refused(tmp_path: Path) -> None:
     archive = save_archive(tmp_path / "pictures.npz")
-    assert len(chosen_pictures(CaseData(archive, train=5), CLASSES, 0)[0]) == 5
+    assert len(chosen_pictures(CaseData(archive, train=5), CLASSES, 0).training) == 5
     with pytest.raises(BadData, match=r"data\.train asks for 99"):
         chosen_pictures(CaseData(archive, train=99), CLASSES, 0)
     with pytest.raises(BadConfig, match="know folder, train and validation alone"):
@@ -247,10 +247,10 @@ def test_pictures_of_one_class_have_an_accuracy_and_no_area(recwarn: pytest.Warn
 
 def test_evaluation_takes_the_pictures_that_training_held_out(trained: Path, tmp_path: Path) -> None:
     nameless = save_archive(tmp_path / "pictures.npz", split=None)
-    training, held_out = chosen_pictures(CaseData(nameless), CLASSES, 0)
+    chosen = chosen_pictures(CaseData(nameless), CLASSES, 0)
     measured = measured_pictures(trained / "bundle", nameless, "val")
-    assert [answer.case for answer in measured] == [each.name for each in held_out]
-    assert len(measured_pictures(trained / "bundle", nameless)) == len(training) + len(held_out)
+    assert [answer.case for answer in measured] == [each.name for each in chosen.validation]
+    assert len(measured_pictures(trained / "bundle", nameless)) == len(chosen.training) + len(chosen.validation)
 
 
 def test_a_rare_class_is_in_every_draw_of_pictures() -> None:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -33,12 +34,15 @@ from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.errors import OutputExists, SegmentationError
 from ScaleEquivSegLib.folder_lock import LOCK
+from ScaleEquivSegLib.volume import read_volume, write_volume
 from ScaleEquivSegLib.whole_files import UNFINISHED
 from training.__main__ import main
 from training.config import BadConfig, ComputeConfig, Config, FitConfig, load_config
 from training.fit import export_run, fit
 from training.processes import PATIENCE, ending_together, trainer_on
+from training.roster import roster_of
 from training.run_folder import BEFORE, COMMAND, LAST, TwoCheckpoints, claim, newest_checkpoint, recorded_config
+from training.splits import Chosen
 from training.task import NetworkTask, schedule
 
 ROOT = Path(__file__).parents[1]
@@ -195,9 +199,12 @@ def test_a_checkpoint_is_taken_for_whole_only_if_it_is(tmp_path: Path) -> None:
         assert newest_checkpoint(tmp_path) == tmp_path / BEFORE
 
 
+NO_CASES = roster_of(Chosen())
+
+
 def begun(folder: Path, config: Config) -> None:
     """A run that has a checkpoint."""
-    claim(folder, config, "the command")
+    claim(folder, config, "the command", NO_CASES)
     (folder / LAST).write_bytes(b"")
 
 
@@ -206,7 +213,7 @@ def test_the_folder_of_another_run_is_refused_and_the_setting_named(tmp_path: Pa
     begun(tmp_path, load_config(CONFIG))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(OutputExists, match=change.partition("=")[0].replace(".", r"\.")):
-        claim(tmp_path, load_config(CONFIG, [change]), "another command")
+        claim(tmp_path, load_config(CONFIG, [change]), "another command", NO_CASES)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -218,27 +225,27 @@ def test_a_card_with_other_classes_is_another_run_and_one_with_another_descripti
     card.write_text(text, encoding="utf-8")
     begun(tmp_path / "run", load_config(tmp_path / CONFIG.name))
     card.write_text(text.replace("Trying out", "Testing"), encoding="utf-8")
-    claim(tmp_path / "run", load_config(tmp_path / CONFIG.name, ["name=other"]), "the command")
+    claim(tmp_path / "run", load_config(tmp_path / CONFIG.name, ["name=other"]), "the command", NO_CASES)
     card.write_text(text.replace("name: Body", "name: Tail"), encoding="utf-8")
     with pytest.raises(OutputExists, match=r"card\.labels"):
-        claim(tmp_path / "run", load_config(tmp_path / CONFIG.name), "the command")
+        claim(tmp_path / "run", load_config(tmp_path / CONFIG.name), "the command", NO_CASES)
 
 
 def test_a_run_may_go_on_on_other_machines(tmp_path: Path) -> None:
     begun(tmp_path, load_config(CONFIG))
-    claim(tmp_path, load_config(CONFIG, ["compute.devices=2", "compute.workers=3"]), "another command")
+    claim(tmp_path, load_config(CONFIG, ["compute.devices=2", "compute.workers=3"]), "another command", NO_CASES)
     assert (tmp_path / COMMAND).read_text() == "the command"
 
 
 def test_checkpoints_that_do_not_say_what_they_are_of_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / LAST).write_bytes(b"")
     with pytest.raises(OutputExists, match="checkpoints of a run without"):
-        claim(tmp_path, load_config(CONFIG), "the command")
+        claim(tmp_path, load_config(CONFIG), "the command", NO_CASES)
 
 
 def test_a_run_without_a_checkpoint_does_not_keep_its_folder_for_itself(tmp_path: Path) -> None:
-    claim(tmp_path, load_config(CONFIG), "the command")
-    claim(tmp_path, load_config(CONFIG, ["fit.steps=7"]), "another command")
+    claim(tmp_path, load_config(CONFIG), "the command", NO_CASES)
+    claim(tmp_path, load_config(CONFIG, ["fit.steps=7"]), "another command", NO_CASES)
     assert recorded_config(tmp_path).fit.steps == 7
     assert (tmp_path / COMMAND).read_text() == "another command"
 
@@ -263,6 +270,70 @@ def test_what_was_prepared_for_other_settings_is_prepared_anew(
     run(tmp_path, data, "fit.steps=2")
     run(tmp_path / "undisturbed", data, "fit.steps=2")
     assert weights(tmp_path) == weights(tmp_path / "undisturbed")
+
+
+# Cases
+
+
+def changed_data(data: str, folder: Path) -> tuple[Path, str]:
+    """A copy of the data that a test may change."""
+    shutil.copytree(folder_of(data), folder)
+    return folder, f"data={{folder: {folder}}}"
+
+
+def test_a_run_that_is_done_is_not_taken_for_one_on_other_data(data: str, tmp_path: Path) -> None:
+    run(tmp_path, data, "fit.steps=2")
+    card = (tmp_path / "bundle" / "card.json").read_bytes()
+    other, setting = changed_data(data, tmp_path / "other")
+    image = other / "images" / "phantom_000001.nrrd"
+    write_volume(replace(read_volume(image), array=-read_volume(image).array), image)
+    with pytest.raises(OutputExists, match=r"on other cases.*\n.*train: 1 with other files: phantom_000001$"):
+        run(tmp_path, setting, "fit.steps=2")
+    with pytest.raises(OutputExists, match="on other cases"):
+        export_run(tmp_path / "run", tmp_path / "exported", overrides=[setting])
+    assert not (tmp_path / "exported").exists()
+    assert (tmp_path / "bundle" / "card.json").read_bytes() == card
+
+
+def test_a_case_that_was_trained_on_is_not_held_out_when_a_run_goes_on(data: str, tmp_path: Path) -> None:
+    folder, setting = changed_data(data, tmp_path / "data")
+    run(tmp_path, setting, "fit.steps=2")
+    table = folder / "cases.csv"
+    before = table.read_text()
+    table.write_text(before.replace("1,train", "1,val").replace("2,val", "2,train"))
+    with pytest.raises(OutputExists) as refused:
+        run(tmp_path, setting, "fit.steps=2")
+    assert [line.strip() for line in str(refused.value).splitlines()[1:]] == [
+        "train: 1 not there: phantom_000001",
+        "train: 1 added: phantom_000002",
+        "val: 1 not there: phantom_000002",
+        "val: 1 added: phantom_000001",
+    ]
+    table.write_text(before)
+    run(tmp_path, setting, "fit.steps=2")
+    (tmp_path / "run" / "cases.json").unlink()
+    with pytest.raises(OutputExists, match="nobody knows which cases"):
+        run(tmp_path, setting, "fit.steps=2")
+
+
+def test_a_card_names_the_cases_and_how_they_were_trained_on(
+    data: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, data, "data.train=1", "fit.steps=2", "compute.precision=bf16-mixed")
+    assert "1 cases train, 3 validate, 1 are not used (train: 1)\n" in capfd.readouterr().out
+    training = read_bundle(tmp_path / "bundle").card["training"]
+    assert training["data"]["held_out"] == [f"phantom_{n:06d}" for n in (2, 3, 4)]
+    (trained_on,) = training["data"]["trained_on"]
+    assert trained_on in ("phantom_000000", "phantom_000001")
+    revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, encoding="utf-8").stdout
+    (session,) = training["sessions"]
+    assert session["revision"] == revision.strip()
+    assert session["precision"] == "bf16-mixed"
+    export_run(tmp_path / "run", tmp_path / "again")
+    assert read_bundle(tmp_path / "again").card["training"] == training
+    run(tmp_path, data, "data.train=1", "fit.steps=2")
+    sessions = read_bundle(tmp_path / "bundle").card["training"]["sessions"]
+    assert [each["precision"] for each in sessions] == ["bf16-mixed", "32-true"]
 
 
 def test_export_makes_the_bundle_of_a_run_again_and_says_if_the_run_is_not_finished(data: str, tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ A folder is read by what lies in it; each layout is a function here. Whether the
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from ScaleEquivSegLib.bundles import Channel
@@ -39,6 +41,11 @@ class LabelledCase:
     @property
     def unit(self) -> str:
         return self.name
+
+    @property
+    def digest(self) -> str:
+        files = [_sha256(path) for path in dict.fromkeys((*self.images, self.labels))]
+        return hashlib.sha256(repr((files, self.frames)).encode()).hexdigest()
 
 
 class BadData(BadCaseList):
@@ -185,6 +192,21 @@ def _brats_case(holder: Path, case: Case) -> LabelledCase:
 
 
 # Files and tables
+
+
+def _sha256(path: Path) -> str:
+    try:
+        status = path.stat()
+        return _sha256_of(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise BadData(path, [f"it cannot be read: {error.strerror}."]) from error
+
+
+@cache
+def _sha256_of(path: Path, size: int, modified: int) -> str:
+    """Read once for the many runs of an experiment; again if the file has changed."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _labels(folder: Path, name: str) -> Path:

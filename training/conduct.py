@@ -5,6 +5,7 @@ Any number of processes may work through the same list side by side; a lock on e
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import traceback
@@ -31,7 +32,9 @@ from .preparation import Task
 from .processes import Stopped
 from .progress import duration
 from .records import BadRecords, Record, Session, arranged, arranged_answers, read_record, session, write_record
-from .splits import Labelled, for_training, of_split, with_splits
+from .roster import Roster, roster_of
+from .run_folder import check_roster
+from .splits import Chosen, Labelled, chosen_of, of_split
 
 Say = Callable[[str], None]
 
@@ -108,11 +111,11 @@ def carry_out(runs: Sequence[Run], places: Places, say: Say) -> list[Run]:
 
 def _carry_out(run: Run, places: Places, say: Say) -> bool:
     """Whether there was anything to do."""
-    if done(run, places.records):
+    if _done_here(run, places):
         return False
     folder = places.training(run)
     with alone_in(folder):
-        if done(run, places.records):  # by another process, a moment ago
+        if _done_here(run, places):  # by another process, a moment ago
             return False
         say(f"{run.experiment.name}: {run.name}")
         record = _made(run, places, folder)
@@ -122,14 +125,29 @@ def _carry_out(run: Run, places: Places, say: Say) -> bool:
     return True
 
 
+def _done_here(run: Run, places: Places) -> bool:
+    """Whether a run is done, and on the cases that there are; a record of other cases is an error."""
+    record = done(run, places.records)
+    if record and record.cases_sha256 not in ("", _cases_sha256(run, places.data)):
+        raise OtherSettings(
+            f"{record_of(run, places.records)} was made with other cases than {places.data} has; name those again, or "
+            "another folder of records with --out"
+        )
+    return record is not None
+
+
 def _headline(record: Record) -> str:
     return f"{record.main_metric} {record.mean(record.main_metric, record.main_scale):.4f} at ×{record.main_scale:g}"
 
 
 def _made(run: Run, places: Places, folder: Path) -> Record:
     config = run.config(places.data)
-    cases = _checked_cases(run, config)
-    trained = _trained(run, config, folder)
+    cases = _cases(config)
+    if len(cases.training) < run.size:
+        raise BadConfig(f"{places.data} has {len(cases.training)} cases to train on, not {run.size}")
+    _check_tested(run, config, cases)
+    digest = _cases_sha256(run, places.data)
+    trained = _trained(run, config, folder, roster_of(cases))
     here, started = session(), time.monotonic()
     bundle = folder / "bundle"
     measure = _measured_pictures if _is_classification(config) else _measured_cases
@@ -140,7 +158,7 @@ def _made(run: Run, places: Places, folder: Path) -> Record:
         reference=run.experiment.reference,
         size=run.size,
         seed=run.seed,
-        training_cases=cases,
+        training_cases=len(cases.training),
         parameters=read_bundle(bundle).card["parameters"],
         overrides=run.overrides,
         test=run.test(),
@@ -150,6 +168,7 @@ def _made(run: Run, places: Places, folder: Path) -> Record:
         means={key: round(value, 4) for key, value in means.items()},
         cases=names,
         rows=figures,
+        cases_sha256=digest,
     )
 
 
@@ -175,29 +194,35 @@ def _is_classification(config: Config) -> bool:
     return kind_of(read_card_text(config.card)) == "classification"
 
 
-def _checked_cases(run: Run, config: Config) -> int:
-    """On how many cases the run trains; an error if there are fewer than it asks for, or if those of the test cannot be
-    used: `fit` checks its own, and the test's would be read only hours later."""
+def _cases(config: Config) -> Chosen[Any]:
+    """The cases of a training."""
     data, card = _cases_of(config), read_card_text(config.card)
     assert data.folder is not None
+    found: Sequence[Labelled]
     if _is_classification(config):
-        of_pictures = PictureTask.from_card(card)
-        pictures = with_splits(find_pictures(data.folder, of_pictures.classes), data.validation, data.test)
-        prepared(of_split(pictures, run.experiment.split, data.folder), of_pictures, data.folder)
-        return _training_cases(pictures, config)
-    task, problems = Task.from_card(card), list[str]()
-    cases = with_splits(find_cases(data.folder, task.inputs, data.splits, problems), data.validation, data.test)
-    tested = of_split(cases, run.experiment.split, data.folder)
-    check_cases(tested, replace(data, native_voxels=run.variant.native_voxels), task, known=problems)
-    return _training_cases(cases, config)
+        found = find_pictures(data.folder, PictureTask.from_card(card).classes)
+    else:
+        found = find_cases(data.folder, Task.from_card(card).inputs, data.splits)
+    return chosen_of(found, data, config.fit.seed)
 
 
-def _training_cases(cases: Sequence[Labelled], config: Config) -> int:
-    data = _cases_of(config)
-    training = for_training(cases, data.train, config.fit.seed)
-    if len(training) < data.train:
-        raise BadConfig(f"{data.folder} has {len(training)} cases to train on, not {data.train}")
-    return len(training)
+def _check_tested(run: Run, config: Config, cases: Chosen[Any]) -> None:
+    """Look at the cases of the test: `fit` checks its own, and these would be read only hours later."""
+    data, card = _cases_of(config), read_card_text(config.card)
+    assert data.folder is not None
+    tested = of_split(cases.all(), run.experiment.split, data.folder)
+    if _is_classification(config):
+        prepared(tested, PictureTask.from_card(card), data.folder)
+    else:
+        check_cases(tested, replace(data, native_voxels=run.variant.native_voxels), Task.from_card(card))
+
+
+def _cases_sha256(run: Run, data: Path) -> str:
+    """The hash of all cases that a run trains, validates and tests on."""
+    cases = _cases(run.config(data))
+    tested = {case.name: case.digest for case in cases.all() if case.split == run.experiment.split}
+    text = json.dumps([roster_of(cases), tested], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _cases_of(config: Config) -> CaseData:
@@ -205,11 +230,12 @@ def _cases_of(config: Config) -> CaseData:
     return config.data
 
 
-def _trained(run: Run, config: Config, folder: Path) -> list[Session]:
-    """Train, or go on, unless it is done; returns all sessions that it took."""
+def _trained(run: Run, config: Config, folder: Path, roster: Roster) -> list[Session]:
+    """Train, or go on, unless it is done on these cases; returns all sessions that it took."""
     account = folder / "sessions.json"
     sessions = [Session(**entry) for entry in json.loads(account.read_text())] if account.exists() else []
     if (folder / "bundle" / CARD).exists():
+        check_roster(folder / "run", roster)
         return sessions
     here, started = session(), time.monotonic()
     _write_sessions([*sessions, here], account)

@@ -10,24 +10,26 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .augmentation import Sample
-from .cases import TRAIN, VALIDATION, find_cases
+from .cases import TRAIN, VALIDATION, LabelledCase, find_cases
 from .checks import check_cases
 from .config import BadConfig, Config, FitConfig, PhantomData
 from .preparation import Example, Task, phantom_examples, read_example
 from .shelf import Shelf
-from .splits import for_training, with_splits
+from .splits import Chosen, chosen_of, with_splits
 
 T = TypeVar("T")
 """An example, as the augmenter takes it."""
 
 
-def examples(config: Config, task: Task, shelf: Shelf) -> tuple[list[Example], list[Example]]:
-    """The examples to train on and to validate on. Those of cases are kept on a shelf; phantoms are few and small."""
+def examples(config: Config, task: Task, shelf: Shelf) -> tuple[list[Example], list[Example], Chosen[LabelledCase]]:
+    """The examples to train on and to validate on, and the cases that they are of. Those of cases are kept on a shelf;
+    phantoms are few and small."""
     data = config.data
     if isinstance(data, PhantomData):
         return (
             phantom_examples(data.train, data.first_train_seed, data, task),
             phantom_examples(data.validation, data.first_validation_seed, data, task),
+            Chosen(),
         )
     if data.folder is None:
         raise BadConfig("name the folder of the cases: data.folder=FOLDER")
@@ -36,10 +38,9 @@ def examples(config: Config, task: Task, shelf: Shelf) -> tuple[list[Example], l
     cases = with_splits(found, data.validation, data.test)
     validates = data.validation or any(case.split == VALIDATION for case in cases)
     check_cases(cases, data, task, (TRAIN, VALIDATION) if validates else (TRAIN,), problems)
-    training = for_training(cases, data.train, config.fit.seed)
-    validation = [case for case in cases if case.split == VALIDATION]
-    read = shelf.examples([*training, *validation], lambda case: read_example(case, data, task))
-    return read[: len(training)], read[len(training) :]
+    chosen = chosen_of(cases, data, config.fit.seed)
+    read = shelf.examples([*chosen.training, *chosen.validation], lambda case: read_example(case, data, task))
+    return read[: len(chosen.training)], read[len(chosen.training) :], chosen
 
 
 class Samples(Dataset[Sample], Generic[T]):

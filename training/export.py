@@ -68,11 +68,13 @@ def export_bundle(
     folder: Path,
     held_out: Sequence[str] = (),
     start: Mapping[str, str] | None = None,
+    trained_on: Sequence[str] = (),
+    sessions: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write weights and sealed card; the card comes last, so that an unfinished bundle is not taken for one.
 
-    It names the cases that were held out, so that whoever measures can tell them from those that were trained on, and
-    the bundle that the training started from.
+    It names the cases that were trained on and those that were held out, so that whoever measures can tell them apart,
+    the bundle that the training started from, and the sources and the precision of each session of the training.
     """
     if broken := [name for name, values in network.state_dict().items() if not values.isfinite().all()]:
         raise BadBundle(
@@ -87,7 +89,12 @@ def export_bundle(
         "training": {
             "command": command,
             **({"start": dict(start)} if start else {}),
-            "data": {**_described(config.data), **({"held_out": sorted(held_out)} if held_out else {})},
+            **({"sessions": [*map(dict, sessions)]} if sessions else {}),
+            "data": {
+                **_described(config.data),
+                **({"trained_on": sorted(trained_on)} if trained_on else {}),
+                **({"held_out": sorted(held_out)} if held_out else {}),
+            },
             "augmentation": asdict(config.augmentation),
             "fit": asdict(config.fit),
             "torch": torch.__version__,

@@ -25,7 +25,7 @@ from ScaleEquivSegLib.networks.unet import restate_statistics
 
 from .augmentation import Augmenter
 from .beginning import begin_with
-from .config import BadConfig, CaseData, Config
+from .config import BadConfig, Config
 from .data import Samples, check_shared, examples, training_loader, validation_loader
 from .export import check_card_text, export_bundle, network_arguments, read_card_text, weights_of
 from .picture_metrics import figure_names
@@ -33,22 +33,27 @@ from .picture_samples import PictureAugmenter, PictureTask, picture_examples, pi
 from .picture_task import ClassificationTask
 from .preparation import Task
 from .processes import StepsTold, ending_together, stops_told, trainer_on
+from .roster import roster_of
 from .run_folder import (
     LAST,
     TwoCheckpoints,
     check_is_own,
     check_place,
+    check_roster,
     check_settings,
     claim,
     finished_epochs,
     newest_checkpoint,
     note_as_own,
+    note_session,
     recorded_command,
     recorded_config,
+    recorded_sessions,
     recorded_start,
     settings_digest,
 )
 from .shelf import Shelf
+from .splits import Chosen
 from .task import NetworkTask, SegmentationTask, random_seed
 
 T = TypeVar("T")
@@ -80,7 +85,10 @@ def fit(
         shelf = Shelf(run_folder / EXAMPLES / settings_digest(config), trainer.global_rank, trainer.world_size)
         run = _Run.of(config, shelf)
         if trainer.is_global_zero:
-            claim(run_folder, config, command)
+            claim(run_folder, config, command, roster_of(run.cases))
+            note_session(run_folder, config)
+            if run.cases.training:
+                print(run.cases)
         training = training_loader(run.samples, config, trainer.global_rank, trainer.world_size)
         if begun := newest_checkpoint(run_folder):
             # Lightning tells the epoch only after processes that prepare samples have begun with the first ones.
@@ -112,7 +120,9 @@ def export_run(
         check_is_own(bundle_folder, run_folder)
     # Not on the shelf of the run, which may be going on.
     with tempfile.TemporaryDirectory(dir=run_folder, ignore_cleanup_errors=True) as folder:
-        return _export(_Run.of(config, Shelf(Path(folder))), run_folder, bundle_folder)
+        run = _Run.of(config, Shelf(Path(folder)))
+        check_roster(run_folder, roster_of(run.cases))
+        return _export(run, run_folder, bundle_folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +136,8 @@ class _Run:
     """None if no case was held out."""
     metrics: Mapping[str, str]
     """The names of the bundle's figures, each with the name by which the module logs it."""
-    held_out: Sequence[str] = ()
-    """The names of cases on disk that are there to validate on."""
+    cases: Chosen[Any]
+    """What the samples and the validation are of, if not of phantoms."""
 
     @staticmethod
     def of(config: Config, shelf: Shelf) -> _Run:
@@ -141,7 +151,7 @@ class _Run:
 def _segmentation(config: Config, card: Mapping[str, Any], shelf: Shelf) -> _Run:
     task = Task.from_card(card)
     network = _built(partial(build_network, config.network.name), config, card)
-    training, held_out = examples(config, task, shelf)
+    training, held_out, cases = examples(config, task, shelf)
     samples = Samples(training, Augmenter(task, config.fit.crop, config.augmentation), config.fit.seed)
 
     def validation(trainer: L.Trainer) -> DataLoader | None:
@@ -150,19 +160,18 @@ def _segmentation(config: Config, card: Mapping[str, Any], shelf: Shelf) -> _Run
         return validation_loader(held_out, len(task.labels) + 1, trainer.global_rank, trainer.world_size)
 
     per_class = {f"dice.{label.name}": f"val_dice_{label.value}" for label in task.labels}
-    names = [example.name for example in held_out] if isinstance(config.data, CaseData) else []
     metrics = {"dice": "val_dice", **per_class}
-    return _Run(config, SegmentationTask(network, config.fit), samples, validation, metrics, names)
+    return _Run(config, SegmentationTask(network, config.fit), samples, validation, metrics, cases)
 
 
 def _classification(config: Config, card: Mapping[str, Any]) -> _Run:
     task = PictureTask.from_card(card)
     network = _built(CLASSIFIERS[config.network.name], config, card)
-    training, held_out = picture_examples(config, task)
+    training, held_out, cases = picture_examples(config, task)
     samples = Samples(training, PictureAugmenter(config.augmentation), config.fit.seed)
     module = ClassificationTask(network, config.fit, task.classes)
     names = {name: f"val_{name}" for name in figure_names(task.classes)}
-    return _Run(config, module, samples, lambda trainer: picture_loader(held_out), names)
+    return _Run(config, module, samples, lambda trainer: picture_loader(held_out), names, cases)
 
 
 def _built(builder: Callable[[Mapping[str, Any]], T], config: Config, card: Mapping[str, Any]) -> T:
@@ -209,7 +218,13 @@ def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float
             command += f"  # exported after step {state['global_step']}"
         note_as_own(weights_of(run.module.network), run_folder)
         start = recorded_start(run_folder)
-        export_bundle(run.module.network, run.config, command, metrics, bundle_folder, run.held_out, start)
+        held_out = [case.name for case in run.cases.validation]
+        trained_on = [case.name for case in run.cases.training]
+        sessions = recorded_sessions(run_folder)
+        export_bundle(
+            *(run.module.network, run.config, command, metrics, bundle_folder),
+            *(held_out, start, trained_on, sessions),
+        )
     return metrics
 
 

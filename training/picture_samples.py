@@ -22,6 +22,7 @@ from .augmentation import Sample, looks, magnification, plain
 from .cases import BadData
 from .config import Augmentation, BadConfig, CaseData, Config
 from .pictures import LabelledPicture, chosen_pictures
+from .splits import Chosen
 
 MOST_SHIFT = 0.1
 """Pictures are moved by up to this share of their side, alike for all networks; what enters repeats the edge."""
@@ -50,13 +51,15 @@ class PictureExample:
     label: int
 
 
-def picture_examples(config: Config, task: PictureTask) -> tuple[list[PictureExample], list[PictureExample]]:
-    """The pictures to train on and to validate on."""
+def picture_examples(
+    config: Config, task: PictureTask
+) -> tuple[list[PictureExample], list[PictureExample], Chosen[LabelledPicture]]:
+    """The examples to train on and to validate on, and the pictures that they are of."""
     if not isinstance(config.data, CaseData):
         raise BadConfig("a classifier is trained on pictures: data.folder=FOLDER")
-    training, held_out = chosen_pictures(config.data, task.classes, config.fit.seed)
-    found = prepared([*training, *held_out], task, config.data.folder or Path())
-    return found[: len(training)], found[len(training) :]
+    chosen = chosen_pictures(config.data, task.classes, config.fit.seed)
+    found = prepared([*chosen.training, *chosen.validation], task, config.data.folder or Path())
+    return found[: len(chosen.training)], found[len(chosen.training) :], chosen
 
 
 def prepared(pictures: Iterable[LabelledPicture], task: PictureTask, source: Path) -> list[PictureExample]:

@@ -3,6 +3,7 @@ Pictures of one group show nearly the same, and are never split."""
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
 from collections import Counter
@@ -15,9 +16,9 @@ import numpy as np
 from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.volume import Geometry, Volume, read_slice
 
-from .cases import LIST, VALIDATION, BadData, read_rows
+from .cases import LIST, BadData, read_rows
 from .config import BadConfig, CaseData
-from .splits import for_training, with_splits
+from .splits import Chosen, chosen_of
 
 COLUMNS = ("case", "file", "class")
 ARRAYS = ("images", "labels", "names", "class_names")
@@ -37,6 +38,13 @@ class LabelledPicture:
     @property
     def unit(self) -> str:
         return self.group or self.name
+
+    @property
+    def digest(self) -> str:
+        pixels = self.volume.array
+        digest = hashlib.sha256(repr((pixels.shape, pixels.dtype.str, self.of_class)).encode())
+        digest.update(pixels.tobytes())
+        return digest.hexdigest()
 
 
 def find_pictures(source: Path, classes: Sequence[str]) -> list[LabelledPicture]:
@@ -60,20 +68,18 @@ def find_pictures(source: Path, classes: Sequence[str]) -> list[LabelledPicture]
     return found
 
 
-def chosen_pictures(data: CaseData, classes: Sequence[str], seed: int) -> tuple[list[LabelledPicture], ...]:
+def chosen_pictures(data: CaseData, classes: Sequence[str], seed: int) -> Chosen[LabelledPicture]:
     """The pictures to train on and to validate on."""
     if data.folder is None:
         raise BadConfig("name the pictures: data.folder=FOLDER")
     unused = CaseData(data.folder, data.train, validation=data.validation)
     if data != unused:
         raise BadConfig("of the settings under data, pictures know folder, train and validation alone")
-    pictures = with_splits(find_pictures(data.folder, classes), data.validation)
-    training = for_training(pictures, data.train, seed)
-    held_out = [picture for picture in pictures if picture.split == VALIDATION]
-    if not training or not held_out or data.train > len(training):
-        there = f"{len(training)} to train on and {len(held_out)} to validate on"
+    chosen = chosen_of(find_pictures(data.folder, classes), data, seed)
+    if not chosen.training or not chosen.validation or data.train > len(chosen.training):
+        there = f"{len(chosen.training)} to train on and {len(chosen.validation)} to validate on"
         raise BadData(data.folder, [f"it has {there}; both are needed, and data.train asks for {data.train or 'all'}."])
-    return training, held_out
+    return chosen
 
 
 # Layouts

@@ -62,6 +62,8 @@ class Record:
     means: dict[str, float]
     cases: list[str]
     rows: list[dict[str, Any]]
+    cases_sha256: str = ""
+    """The hash of all cases that were trained, validated and tested on; empty if nobody has noted it."""
 
     @property
     def network(self) -> str:
@@ -156,7 +158,8 @@ def read_record(path: Path) -> Record:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadRecords(f"{path} cannot be read as a record ({error}); remove it, or write it anew") from error
-    if not isinstance(entries, dict) or set(entries) != {field.name for field in fields(Record)}:
+    known = {field.name for field in fields(Record)}
+    if not isinstance(entries, dict) or {*entries, "cases_sha256"} != known:
         raise BadRecords(f"{path} is no record of a run in the present form")
     return Record(**entries)
 

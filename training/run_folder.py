@@ -26,9 +26,15 @@ from .config import Config, load_config
 from .export import read_card_text
 from .picture_samples import PictureTask
 from .preparation import Task
+from .records import session
+from .roster import Roster, changes
 
 CONFIG, CARD, COMMAND = "config.yaml", "card.yaml", "command.txt"
 LAST, BEFORE = "last.ckpt", "before.ckpt"
+ROSTER = "cases.json"
+"""The cases that the run trains and validates on."""
+SESSIONS = "sessions.json"
+"""By which sources and with which precision the run was trained."""
 START = "start.json"
 """The name and the sha256 of the weights of the bundle that the run began with, if any: it may be replaced later."""
 EXPORTED = "exported.txt"
@@ -47,14 +53,35 @@ def check_settings(folder: Path, config: Config) -> None:
         )
 
 
-def claim(folder: Path, config: Config, command: str) -> None:
+def check_roster(folder: Path, now: Roster) -> None:
+    """Refuse other cases than those that the run in a folder trains and validates on."""
+    path = folder / ROSTER
+    if not path.exists() and any(now.values()):
+        raise OutputExists(
+            f"{folder} has a run without {ROSTER}: nobody knows which cases it was begun with. Remove the folder to "
+            "start over, or give another one."
+        )
+    if path.exists() and (changed := changes(json.loads(path.read_text(encoding="utf-8")), now)):
+        raise OutputExists(
+            "\n  ".join(
+                [
+                    f"{folder} has a run on other cases; name those again, or give another folder to start over:",
+                    *changed,
+                ]
+            )
+        )
+
+
+def claim(folder: Path, config: Config, command: str, roster: Roster) -> None:
     """Write down what the run in a folder is made of; the folder of another run is an error."""
     check_settings(folder, config)
     if _has_begun(folder):
+        check_roster(folder, roster)
         return
     # The settings are written last: where they are, the rest is too.
-    for name in (CONFIG, START):
+    for name in (CONFIG, START, SESSIONS):
         remove(folder / name)
+    write_text(json.dumps(roster, indent=1), folder / ROSTER)
     write_text(yaml.safe_dump(read_card_text(config.card), sort_keys=False), folder / CARD)
     write_text(command, folder / COMMAND)
     if config.start:
@@ -89,6 +116,21 @@ def recorded_start(folder: Path) -> dict[str, str] | None:
     """The name and the hash of the bundle that the run in a folder began with; None if it began by chance."""
     path = folder / START
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def note_session(folder: Path, config: Config) -> None:
+    """Write down by which sources and with which precision the run in a folder is trained, if it was not so before."""
+    here = session()
+    this = {"revision": here.revision, "changed": here.changed, "precision": config.compute.precision}
+    known = recorded_sessions(folder)
+    if this not in known:
+        write_text(json.dumps([*known, this], indent=1), folder / SESSIONS)
+
+
+def recorded_sessions(folder: Path) -> list[dict[str, Any]]:
+    """The sources and precisions that the run in a folder was trained with, most often one."""
+    path = folder / SESSIONS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def check_is_own(bundle: Path, folder: Path) -> None:

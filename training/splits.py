@@ -4,20 +4,26 @@ validate or to test on, and the cases that a run trains on. For volumes and pict
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from .cases import TEST, TRAIN, VALIDATION, BadData
+from .config import CaseData
 
 
 class Labelled(Protocol):
     """A labelled case, of whatever kind."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """No two have one."""
 
     @property
     def split(self) -> str:
@@ -27,8 +33,33 @@ class Labelled(Protocol):
     def unit(self) -> str:
         """What it belongs to that is held out as a whole: cases of one unit show nearly the same."""
 
+    @property
+    def digest(self) -> str:
+        """The hash of what it is made of, wherever that lies."""
+
 
 T = TypeVar("T", bound=Labelled)
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[T]):
+    """The cases that a run trains on, those that it validates on, and all others. Of generated phantoms none."""
+
+    training: Sequence[T] = ()
+    validation: Sequence[T] = ()
+    unused: Sequence[T] = ()
+
+    def all(self) -> list[T]:
+        """Every case that there is."""
+        return [*self.training, *self.validation, *self.unused]
+
+    def __str__(self) -> str:
+        told = f"{len(self.training)} cases train, {len(self.validation)} validate"
+        if not self.unused:
+            return told
+        sizes = Counter(case.split for case in self.unused)
+        which = ", ".join(f"{split}: {size}" for split, size in sorted(sizes.items()))
+        return f"{told}, {len(self.unused)} are not used ({which})"
 
 
 def with_splits(cases: Sequence[T], validation: float, test: float = 0.0) -> list[T]:
@@ -79,6 +110,15 @@ def for_training(cases: Sequence[T], count: int, seed: int) -> list[T]:
         return training
     order = np.random.default_rng(seed).permutation(len(training))
     return [training[n] for n in sorted(order[:count])]
+
+
+def chosen_of(cases: Sequence[T], data: CaseData, seed: int) -> Chosen[T]:
+    """The cases of a run; the seed draws those to train on, if it is not to be all."""
+    cases = with_splits(cases, data.validation, data.test)
+    training = for_training(cases, data.train, seed)
+    validation = [case for case in cases if case.split == VALIDATION]
+    used = {case.name for case in (*training, *validation)}
+    return Chosen(training, validation, [case for case in cases if case.name not in used])
 
 
 def of_split(cases: Sequence[T], split: str | None, source: Path) -> list[T]:

@@ -17,7 +17,7 @@ from .weights_file import check_weights
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
-CARD_BYTES_AT_MOST = 2**20
+CARD_BYTES_AT_MOST = 2**24
 WEIGHTS_BYTES_AT_MOST = 2**30
 BASELINE = "unet"
 """The network every other one is compared with."""
