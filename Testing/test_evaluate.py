@@ -47,13 +47,18 @@ CONTRASTS = ("t1", "t1ce", "t2", "flair")
 
 
 def bundle(
-    folder: Path, config_name: str = "phantom_unet", data: CaseData | None = None, held_out: Sequence[str] = ()
+    folder: Path,
+    config_name: str = "phantom_unet",
+    data: CaseData | None = None,
+    held_out: Sequence[str] = (),
+    trained_on: Sequence[str] = (),
 ) -> Path:
     """A bundle of a small network that has not been trained."""
     config = load_config(CONFIGS / f"{config_name}.yaml", ["network.arguments={channels: [2, 2]}"])
     channels = 4 if "4" in config_name else 1
     network = build_network("unet", {"in_channels": channels, "classes": 3, "channels": [2, 2]})
-    export_bundle(network, replace(config, data=data) if data else config, "test", {}, folder, held_out)
+    config = replace(config, data=data) if data else config
+    export_bundle(network, config, "test", {}, folder, held_out, trained_on=trained_on)
     return folder
 
 
@@ -251,6 +256,45 @@ def test_what_the_card_says_was_held_out_is_measured_whatever_the_data_say(tmp_p
     table.write_text("case,split\ncase3,val\n")
     with pytest.raises(BadData, match="held out cases that are not there: case6"):
         measured("val")
+
+
+def test_what_the_card_says_was_trained_on_is_measured_as_no_other_split(
+    tmp_path: Path, sharp_eyed: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.export.SMALL", (12, 12, 12))
+    for number in range(20):
+        write_case(tmp_path / "data", f"{number:03d}", [0, 1, 2])
+    data = CaseData(tmp_path / "data", validation=0.15, test=0.15)
+    config = replace(load_config(CONFIGS / "phantom_unet.yaml"), data=data)
+    task = Task.from_card(read_bundle(bundle(tmp_path / "any")).card)
+    *_, cases = examples(config, task, Shelf(tmp_path / "shelf"))
+    held_out, trained_on = ([case.name for case in of] for of in (cases.validation, cases.training))
+    trained = bundle(tmp_path / "bundle", "phantom_unet", data, held_out, trained_on)
+    assert {row.case for row in measured_rows(trained, tmp_path / "data", "test")} == {"017", "018", "019"}
+    for kind in ("images", "labels"):
+        for number in (16, 17, 18, 19):
+            (tmp_path / "data" / kind / f"{number:03d}.nrrd").unlink()
+    assert {"014", "015"} < {*trained_on}
+    for command in (["evaluate", "--note"], ["robustness"]):
+        with pytest.raises(SystemExit) as end:
+            run(monkeypatch, *command, "--bundle", trained, "--data", tmp_path / "data", "--split", "test")
+        assert end.value.code == BadCaseList.exit_code
+        assert "of split 'test' the network was trained on 014, 015" in capsys.readouterr().err
+    measured = {row.case for row in measured_rows(trained, tmp_path / "data", "train")}
+    assert measured == {name for name in trained_on if name < "016"}
+
+    # Whatever the folder is called, and whatever a table says.
+    table = tmp_path / "mine.csv"
+    table.write_text("case,split\n000,test\n001,test\n")
+    with pytest.raises(BadData, match="trained on"):
+        measured_rows(trained, tmp_path / "data", "test", settings={"splits": table})
+    (tmp_path / "data").rename(tmp_path / "other name")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "evaluate", "--note", "--bundle", trained, "--data", tmp_path / "other name")
+    assert "trained on cases of other name" in capsys.readouterr().err
+    write_case(tmp_path / "data", "020", [0, 1, 2])
+    run(monkeypatch, "evaluate", "--note", "--bundle", trained, "--data", tmp_path / "data")
+    assert read_bundle(trained).card["metrics"]["cases"] == 1
 
 
 def test_a_bundle_trained_with_a_table_of_splits_is_measured_on_a_split_of_that_table_alone(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.networks import CLASSIFIERS
 from ScaleEquivSegLib.volume import Geometry, Volume, write_volume
 from small_pictures import CLASSES, CONFIGS, FAMILIES, answers_in_every_pose, picture, save_archive, small_config
+from test_bundles import change_card
 from training.__main__ import main
 from training.cases import BadData
 from training.conduct import Places, carry_out
@@ -246,11 +248,25 @@ def test_pictures_of_one_class_have_an_accuracy_and_no_area(recwarn: pytest.Warn
 
 
 def test_evaluation_takes_the_pictures_that_training_held_out(trained: Path, tmp_path: Path) -> None:
-    nameless = save_archive(tmp_path / "pictures.npz", split=None)
+    other_splits = save_archive(tmp_path / "pictures.npz", split=np.full(24, "test"))
+    chosen = chosen_pictures(CaseData(trained / "pictures.npz"), CLASSES, 0)
+    for split, wanted in (("val", chosen.validation), ("train", chosen.training)):
+        measured = measured_pictures(trained / "bundle", other_splits, split)
+        assert [answer.case for answer in measured] == [each.name for each in wanted]
+    with pytest.raises(BadData, match="of split 'test' the network was trained on case 0, case 1,"):
+        measured_pictures(trained / "bundle", other_splits, "test")
+    assert len(measured_pictures(trained / "bundle", other_splits)) == 24
+
+
+def test_a_bundle_whose_card_names_no_pictures_is_measured_on_what_training_would_hold_out(
+    trained: Path, tmp_path: Path
+) -> None:
+    nameless, older = save_archive(tmp_path / "pictures.npz", split=None), tmp_path / "older"
+    shutil.copytree(trained / "bundle", older)
+    change_card(older, lambda card: [card["training"]["data"].pop(key) for key in ("held_out", "trained_on")])
+    measured = measured_pictures(older, nameless, "val")
     chosen = chosen_pictures(CaseData(nameless), CLASSES, 0)
-    measured = measured_pictures(trained / "bundle", nameless, "val")
     assert [answer.case for answer in measured] == [each.name for each in chosen.validation]
-    assert len(measured_pictures(trained / "bundle", nameless)) == len(chosen.training) + len(chosen.validation)
 
 
 def test_a_rare_class_is_in_every_draw_of_pictures() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,7 +28,9 @@ from .config import CaseData, labelling
 from .preparation import Task, in_native_voxels, read_labels, unlabelled_classes
 from .progress import followed
 from .reading import read_channels
-from .splits import as_held_out, of_split, with_splits
+from .splits import Labelled, as_held_out, to_measure, with_splits
+
+T = TypeVar("T", bound=Labelled)
 
 
 @dataclass(frozen=True)
@@ -131,28 +133,39 @@ def trained_on(bundle: Bundle) -> Mapping[str, Any]:
     return data
 
 
+def trained_names(bundle: Bundle) -> Collection[str]:
+    """The names of the cases that a bundle was trained on, where its card says them."""
+    return frozenset(trained_on(bundle).get("trained_on", ()))
+
+
+def as_card_says(cases: list[T], bundle: Bundle, data: Path, split: str | None) -> list[T]:
+    """The cases with those to validate on that the card says were held out; to measure these, all must be there."""
+    held_out = trained_on(bundle).get("held_out", [])
+    if split == VALIDATION and (absent := sorted(set(held_out) - {case.name for case in cases})):
+        raise BadData(
+            data,
+            [
+                f"{bundle.name} held out cases that are not there: {', '.join(absent)}. A table of splits, given "
+                "with --splits, says otherwise what to measure."
+            ],
+        )
+    return as_held_out(cases, held_out) if held_out else cases
+
+
 def chosen_cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None) -> list[LabelledCase]:
     """The cases of a split, checked. Those that the card says were held out are `val`, whatever the data say, unless a
-    table of splits is given."""
-    table, held_out = trained_on(bundle).get("splits"), trained_on(bundle).get("held_out", [])
-    if split and table and not meant.splits and not (split == VALIDATION and held_out):
+    table of splits is given; those that it says were trained on are `train`, and in no other split."""
+    table = trained_on(bundle).get("splits")
+    if split and table and not meant.splits and not (split == VALIDATION and trained_on(bundle).get("held_out")):
         raise BadRequest(
             f"{bundle.name} was trained with the table of splits {table}: only with --splits it is known which cases "
             f"are {split!r} and which it was trained on."
         )
     problems: list[str] = []
     cases = find_cases(data, bundle.inputs, meant.splits, problems)
-    if held_out and not meant.splits:
-        cases = as_held_out(cases, held_out)
-        if split == VALIDATION and (absent := sorted(set(held_out) - {case.name for case in cases})):
-            raise BadData(
-                data,
-                [
-                    f"{bundle.name} held out cases that are not there: {', '.join(absent)}. A table of splits, given "
-                    "with --splits, says otherwise what to measure."
-                ],
-            )
-    chosen = of_split(with_splits(cases, meant.validation, meant.test), split, data)
+    if not meant.splits:
+        cases = as_card_says(cases, bundle, data, split)
+    chosen = to_measure(with_splits(cases, meant.validation, meant.test), split, trained_names(bundle), data)
     check_cases(chosen, meant, Task.from_card(bundle.card), known=problems)
     return chosen
 

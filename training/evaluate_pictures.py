@@ -15,11 +15,11 @@ from ScaleEquivSegLib.whole_files import write_csv
 
 from .cases import told_of
 from .config import labelling
-from .evaluate import trained_on
+from .evaluate import as_card_says, trained_names, trained_on
 from .picture_metrics import figures
 from .picture_samples import PictureTask, prepared
 from .pictures import LabelledPicture, find_pictures
-from .splits import of_split, with_splits
+from .splits import to_measure, with_splits
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,13 @@ def evaluate_pictures(
 
 
 def measured_pictures(bundle_folder: Path, data: Path, split: str | None = None, device: str = "auto") -> list[Answer]:
-    """The answer for every picture of a split. Where the data name none, what training would hold out is `val`."""
+    """The answer for every picture of a split. Those that the card says were held out are `val`; if it
+    names none, and the data neither, what training would hold out."""
     model = load_classifier(read_bundle(bundle_folder))
     task = PictureTask.from_card(model.bundle.card)
     share = labelling(trained_on(model.bundle)).validation
-    chosen = of_split(with_splits(find_pictures(data, task.classes), share), split, data)
+    found = as_card_says(find_pictures(data, task.classes), model.bundle, data, split)
+    chosen = to_measure(with_splits(found, share), split, trained_names(model.bundle), data)
     prepared(chosen, task, data)  # what the engine would refuse is told before anything is measured
     return [_answer(picture, model, device) for picture in chosen]
 

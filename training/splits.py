@@ -94,7 +94,7 @@ def as_held_out(cases: Sequence[T], names: Collection[str]) -> list[T]:
     """The cases with these to validate on and no others."""
     others = {VALIDATION: TRAIN, "": TRAIN}
     return [
-        replace(case, split=VALIDATION if case.unit in names else others.get(case.split, case.split)) for case in cases
+        replace(case, split=VALIDATION if case.name in names else others.get(case.split, case.split)) for case in cases
     ]
 
 
@@ -128,3 +128,20 @@ def of_split(cases: Sequence[T], split: str | None, source: Path) -> list[T]:
         known = ", ".join(sorted({case.split for case in cases if case.split})) or "none"
         raise BadData(source, [f"it has no case{f' of split {split!r}; its splits: {known}' if split else ''}."])
     return chosen
+
+
+def to_measure(cases: Sequence[T], split: str | None, trained: Collection[str], source: Path) -> list[T]:
+    """The cases of a split, or all, for a network of which it may be known on which names it was trained: these are
+    `train`, and no other split has one of them."""
+    if split == TRAIN and trained:
+        cases = [replace(case, split=TRAIN if case.name in trained else "") for case in cases]
+    chosen = of_split(cases, split, source)
+    if split in (None, TRAIN) or not (seen := sorted(case.name for case in chosen if case.name in trained)):
+        return chosen
+    raise BadData(
+        source,
+        [
+            f"of split {split!r} the network was trained on {', '.join(seen)}. Measure cases that it has not seen: "
+            "put back those that were left out when it was trained, or name other cases."
+        ],
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,18 +192,23 @@ def _check_notable(options: argparse.Namespace, bundle: Bundle) -> None:
 
 
 def _was_trained_on_some(bundle: Bundle, data: Path, splits: Path | None) -> bool:
-    """Whether the data have cases that a bundle was trained on: they have its folder's name, or all cases that the card
-    says were held out and others too."""
+    """Whether the data have cases that a bundle was trained on: of the names in its card, or, if it has none, because
+    they have its folder's name, or all cases that the card says were held out and others too."""
     from ..cases import find_cases
-    from ..evaluate import trained_on
+    from ..evaluate import trained_names, trained_on
     from ..export import name_of
     from ..picture_samples import PictureTask
     from ..pictures import find_pictures
+    from ..splits import Labelled
 
+    cases: Sequence[Labelled]
     if bundle.kind == "classification":
-        units = {picture.unit for picture in find_pictures(data, PictureTask.from_card(bundle.card).classes)}
+        cases = find_pictures(data, PictureTask.from_card(bundle.card).classes)
     else:
-        units = {case.unit for case in find_cases(data, bundle.inputs, splits)}
+        cases = find_cases(data, bundle.inputs, splits)
+    if trained := trained_names(bundle):
+        return any(case.name in trained for case in cases)
+    units = {case.unit for case in cases}
     held_out = set(trained_on(bundle).get("held_out", ()))
     if held_out and units <= held_out:
         return False
