@@ -44,7 +44,7 @@ ROOMS = (
     Room(("errors", "progress")),
     Room(("requirements",)),
     Room(("whole_files", "folder_lock")),
-    Room(("headers", "dicom", "reading"), READING),
+    Room(("names", "headers", "dicom", "reading"), READING),
     Room(("layers",), COMPUTING),
     Room(("networks",), COMPUTING),
     Room(
