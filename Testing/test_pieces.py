@@ -22,7 +22,7 @@ LARGE, SMALL = (slice(3, 8), slice(4, 9), slice(5, 9)), (slice(11, 14), slice(12
 def bright_in(*boxes: tuple[slice, ...]) -> Volume:
     array = np.zeros(GRID.shape, np.float32)
     for box in boxes:
-        array[box] = 100
+        array[box] = 100.5  # whole numbers would be labels
     return Volume(array, GRID)
 
 

@@ -392,7 +392,11 @@ def test_a_run_that_a_signal_ends_says_so_and_how_to_go_on(
         arguments += ["--out", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'ScaleEquivSeg'}{os.pathsep}{ROOT}"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "training", command, *arguments], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "training", command, *arguments],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(by, signal.SIG_DFL),  # it is ignored where the tests run in the background
     )
     try:
         deadline = time.monotonic() + 100

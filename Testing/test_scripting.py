@@ -17,7 +17,8 @@ import vtk
 import slicerhost
 from panel_user import MODULE, OBLIQUE, QUICK, ThisProcess, User, labels_of, node_ids
 from ScaleEquivSegLib import scripting
-from ScaleEquivSegLib.bundles import Label, bundled_models
+from ScaleEquivSegLib.bundles import CARD, Label, bundled_models
+from ScaleEquivSegLib.card import SEAL
 from ScaleEquivSegLib.errors import (
     BadBundle,
     BadRequest,
@@ -144,11 +145,14 @@ def test_channels_are_handed_over_in_their_order_with_all_settings(logic: Any, m
 
 
 def test_a_model_in_a_folder_that_was_added_in_the_panel_is_known_by_its_name(logic: Any, tmp_path: Path) -> None:
-    shutil.copytree(bundled_models() / "phantom-unet", tmp_path / "ours" / "mine")
+    mine = shutil.copytree(bundled_models() / "phantom-unet", tmp_path / "ours" / "folder")
+    card = json.loads((mine / CARD).read_text())
+    del card[SEAL]
+    (mine / CARD).write_text(json.dumps({**card, "name": "mine"}))
     Models().add_folder(tmp_path / "ours")
     try:
         node = logic.segment(volume_of(TINY), "mine", device="cpu")
-        assert node.GetAttribute("ScaleEquivSeg.bundle") == "phantom-unet"
+        assert node.GetAttribute("ScaleEquivSeg.bundle") == "mine"
     finally:
         Models().remove_folder(tmp_path / "ours")
 
