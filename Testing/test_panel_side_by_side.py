@@ -91,6 +91,23 @@ def test_both_surfaces_are_seen_whole_and_at_one_scale(user: Comparer) -> None:
     assert min(drawn) < heights[0] == heights[1] < max(drawn)
 
 
+def test_the_views_are_aimed_anew_when_side_by_side_begins_and_stay_where_they_are_while_it_lasts(
+    user: Comparer,
+) -> None:
+    user.pair()
+    user.ui.sideBySideButton.click()
+    left = slicer.app.layoutManager().sliceWidget(COMPARED_VIEWS[0]).sliceLogic()
+    aimed = left.GetSliceOffset()
+    left.SetSliceOffset(aimed + 2)
+    user.choose_pair(*(user.segmentation(name, slice(1, 4), slice(2, 5)) for name in ("three", "four")))
+    assert left.GetSliceOffset() == pytest.approx(aimed + 2)
+    user.ui.sideBySideButton.click()
+    slicer.util.setSliceViewerLayers(background=user.volume)  # as where a volume is loaded
+    left.SetSliceOffset(aimed + 40)
+    user.ui.sideBySideButton.click()
+    assert abs(left.GetSliceOffset() - aimed) < 10
+
+
 def test_a_segmentation_that_a_script_made_without_a_display_is_shown_too(user: Comparer) -> None:
     one, _two = user.pair()
     bare = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "bare")
@@ -119,11 +136,14 @@ def test_results_that_come_while_two_are_side_by_side_have_their_surfaces_there(
     user.start()
     user.wait()
     user.ui.sideBySideButton.click()
+    left = slicer.app.layoutManager().sliceWidget(COMPARED_VIEWS[0]).sliceLogic()
+    left.SetSliceOffset(scrolled := left.GetSliceOffset() + 1)
     if replaced:
         user.ui.equivariantOutputSelector.setCurrentNode(user.results[0])
         user.ui.baselineOutputSelector.setCurrentNode(user.results[1])
     user.start()
     user.wait()
+    assert left.GetSliceOffset() == pytest.approx(scrolled)
     pair = user.results[-2:]
     assert len(user.results) == (2 if replaced else 4)
     assert [shown_in(node, user.views()) for node in pair] == [[True, False], [False, True]]

@@ -15,6 +15,8 @@ import vtk
 from .layouts import COMPARED_VIEWS, SIDE_BY_SIDE_LAYOUT, show_layout
 from .segmentations import ATTRIBUTES
 
+_LOOKED_AT = f"{ATTRIBUTES}LookedAt"
+"""The id of the volume at which the views were aimed, kept with the first of them while two are side by side."""
 _SHOWN_BEFORE = f"{ATTRIBUTES}ShownBefore"
 """How a segmentation was shown before it was compared; kept with it, whatever becomes of scene and panel."""
 
@@ -30,7 +32,7 @@ class Side:
 def show_side_by_side(volume: slicer.vtkMRMLScalarVolumeNode, sides: Sequence[Side]) -> None:
     """Show each side's segmentations in its own views, and no others there; other views show what they did."""
     scene = volume.GetScene()
-    end_side_by_side(scene)
+    show_as_before(scene)
     show_layout(SIDE_BY_SIDE_LAYOUT)
     for side in sides:
         for node in side.segmentations:
@@ -54,6 +56,14 @@ def show_side_by_side(volume: slicer.vtkMRMLScalarVolumeNode, sides: Sequence[Si
 
 
 def end_side_by_side(scene: slicer.vtkMRMLScene) -> None:
+    """Show every segmentation as before; whoever compares again looks at it anew."""
+    show_as_before(scene)
+    first, _three_d_view = _views(scene, COMPARED_VIEWS[0])
+    if first is not None:
+        first.RemoveAttribute(_LOOKED_AT)
+
+
+def show_as_before(scene: slicer.vtkMRMLScene) -> None:
     """Show every segmentation again as before it was compared, and as others have shown or hidden it since."""
     for display in map(slicer.vtkMRMLSegmentationNode.GetDisplayNode, _segmentations(scene)):
         if not display.GetAttribute(_SHOWN_BEFORE):
@@ -102,11 +112,17 @@ def _show_whole(segmentation: slicer.vtkMRMLSegmentationNode) -> None:
 
 
 def _look_at(volume: slicer.vtkMRMLScalarVolumeNode, segmentations: Sequence[slicer.vtkMRMLSegmentationNode]) -> None:
-    """Aim all views at what the segmentations hold, unless they show this volume already."""
+    """Aim all views at what the segmentations hold, unless they are aimed at this volume already.
+
+    That they show it says nothing: Slicer shows a volume that is loaded in all slice views.
+    """
     manager = slicer.app.layoutManager()
     logics = [manager.sliceWidget(name).sliceLogic() for name in COMPARED_VIEWS]
-    if all(logic.GetSliceCompositeNode().GetBackgroundVolumeID() == volume.GetID() for logic in logics):
+    first = logics[0].GetSliceNode()
+    shown = {logic.GetSliceCompositeNode().GetBackgroundVolumeID() for logic in logics}
+    if shown == {volume.GetID()} and first.GetAttribute(_LOOKED_AT) == volume.GetID():
         return
+    first.SetAttribute(_LOOKED_AT, volume.GetID())
     boxes = [box for box in map(_box_around, segmentations) if box.IsValid()]
     for logic in logics:
         _show_slice(volume, logic, _middle(boxes[0]) if boxes else None)

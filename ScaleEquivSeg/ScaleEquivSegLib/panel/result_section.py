@@ -15,7 +15,7 @@ from ..errors import SegmentationError
 from ..mrml.contents import volumes_ml
 from ..mrml.products import is_out_of_date, mark_up_to_date
 from ..mrml.segmentations import reference_volume, show_closed_surfaces
-from ..mrml.side_by_side import end_side_by_side
+from ..mrml.side_by_side import show_as_before
 from .desk import Desk
 from .segmenting import VOLUMES_ML, Result, Target
 
@@ -137,5 +137,5 @@ class ResultSection:
 
     def _show_surfaces(self, nodes: Sequence[slicer.vtkMRMLSegmentationNode], visible: bool) -> None:
         """Show results in the 3D views, or no longer; side by side they have surfaces whatever is chosen here."""
-        end_side_by_side(slicer.mrmlScene)  # the refresh that follows arranges it anew
+        show_as_before(slicer.mrmlScene)  # the refresh that follows arranges it anew
         show_closed_surfaces(nodes, visible)
