@@ -128,7 +128,8 @@ def _carry_out(run: Run, places: Places, say: Say) -> bool:
 def _done_here(run: Run, places: Places) -> bool:
     """Whether a run is done, and on the cases that there are; a record of other cases is an error."""
     record = done(run, places.records)
-    if record and record.cases_sha256 not in ("", _cases_sha256(run, places.data)):
+    known = record.cases_sha256 if record else ""
+    if known and known != _cases_sha256(run, _cases(run.config(places.data))):
         raise OtherSettings(
             f"{record_of(run, places.records)} was made with other cases than {places.data} has; name those again, or "
             "another folder of records with --out"
@@ -146,7 +147,7 @@ def _made(run: Run, places: Places, folder: Path) -> Record:
     if len(cases.training) < run.size:
         raise BadConfig(f"{places.data} has {len(cases.training)} cases to train on, not {run.size}")
     _check_tested(run, config, cases)
-    digest = _cases_sha256(run, places.data)
+    digest = _cases_sha256(run, cases)
     trained = _trained(run, config, folder, roster_of(cases))
     here, started = session(), time.monotonic()
     bundle = folder / "bundle"
@@ -217,9 +218,8 @@ def _check_tested(run: Run, config: Config, cases: Chosen[Any]) -> None:
         check_cases(tested, replace(data, native_voxels=run.variant.native_voxels), Task.from_card(card))
 
 
-def _cases_sha256(run: Run, data: Path) -> str:
+def _cases_sha256(run: Run, cases: Chosen[Any]) -> str:
     """The hash of all cases that a run trains, validates and tests on."""
-    cases = _cases(run.config(data))
     tested = {case.name: case.digest for case in cases.all() if case.split == run.experiment.split}
     text = json.dumps([roster_of(cases), tested], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
