@@ -29,7 +29,7 @@ from ScaleEquivSegLib.errors import (
     UnsuitableVolume,
     UnwritableOutput,
 )
-from ScaleEquivSegLib.inference import Mirror, WorkingImage, class_scores, score_planes
+from ScaleEquivSegLib.inference import Mirror, WorkingImage, score_planes
 from ScaleEquivSegLib.networks.sweep import Planes, whole
 from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
 from ScaleEquivSegLib.provenance import provenance_path
@@ -44,7 +44,7 @@ from ScaleEquivSegLib.segmentation import (
 )
 from ScaleEquivSegLib.volume import Volume, make_geometry, resample
 from training.fields import field
-from untrained import untrained
+from untrained import class_scores, untrained
 
 CPU = Settings(device="cpu")
 # Training used the seeds from 0 and validation those from 100000.
@@ -172,7 +172,7 @@ def test_scales_finer_than_a_voxel_are_swept_as_the_whole_image_would_be_seen(fi
     image = WorkingImage([field(20, 1.0, "natural", 3)[0, 0, :, :18, :15].numpy()], [np.asarray])
     whole = network(image.whole()[None])[0].numpy()
     for slab in (1, 5):
-        assert np.allclose(class_scores(network, image, torch.device("cpu"), slab=slab), whole, atol=1e-4)
+        assert np.allclose(class_scores(network, image, slab), whole, atol=1e-4)
 
 
 @pytest.mark.parametrize("ended", ["done", "cancelled"])
@@ -215,7 +215,7 @@ def test_fewer_planes_are_computed_at_once_where_scales_finer_than_a_voxel_take_
 def test_labels_come_back_to_the_grid_as_resampled_probabilities_would(equivariant: Model) -> None:
     volume = make_phantom(PhantomSpec(seed=3, size=(40, 36, 20), spacing=(0.8, 1.2, 2.5))).channels[0]
     image, working = working_image([volume], equivariant.bundle)
-    scores = torch.from_numpy(class_scores(equivariant.network, image, torch.device("cpu")))
+    scores = class_scores(equivariant.network, image)
     probabilities = torch.softmax(scores, 0).numpy().transpose(0, 3, 2, 1)
     # An independent way: SimpleITK interpolates each class's probability.
     wanted = np.stack([resample(Volume(p, working), volume.geometry).array for p in probabilities]).argmax(0)

@@ -416,7 +416,7 @@ def test_a_card_that_cannot_be_used_is_refused_before_anything_is_read(
 def test_a_place_where_no_bundle_can_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "bundle"):
-        with pytest.raises(UnwritableOutput, match=r"cannot become a bundle: .*file is no folder"):
+        with pytest.raises(UnwritableOutput, match=r"cannot be written: .*file: Not a directory"):
             fit(load_config(CONFIGS / "phantom_unet.yaml"), "test", tmp_path / "run", place)
     assert not (tmp_path / "run").exists()
 

@@ -10,18 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from ScaleEquivSegLib.errors import Cancelled
-from ScaleEquivSegLib.inference import WorkingImage, class_scores
+from ScaleEquivSegLib.inference import WorkingImage
 from ScaleEquivSegLib.layers.maps import ScaleAxis, ScaleMaps
 from ScaleEquivSegLib.layers.norm import ScaleBatchNorm
 from ScaleEquivSegLib.layers.resample import apply_along_axes, linear_weights
 from ScaleEquivSegLib.networks import UNet, build_network
 from ScaleEquivSegLib.networks.unet import fold_normalisation, parameter_count, restate_statistics
 from training.fields import correlation, field
-from untrained import UNETS, untrained
+from untrained import UNETS, class_scores, untrained
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
-CPU = torch.device("cpu")
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"name": name} for name in UNETS},
     "interaction 2": {"name": "se_unet", "interaction": 2},
@@ -47,7 +46,7 @@ def test_any_size_of_volume_is_scored_voxel_by_voxel(variant: str, shape: tuple[
 def scored_in_slabs(network: nn.Module, image: Tensor, slab: int, **arguments: Any) -> Tensor:
     channels = [channel.numpy().transpose(2, 1, 0) for channel in image[0]]
     working = WorkingImage(channels, [np.asarray] * len(channels))
-    return torch.from_numpy(class_scores(network, working, CPU, slab=slab, **arguments))  # type: ignore[arg-type]
+    return class_scores(network, working, slab, **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -225,7 +224,7 @@ def test_filters_of_several_widths_see_a_whole_image_at_once(name: str) -> None:
     assert not network.sweepable
     image = np.random.default_rng(0).normal(size=(9, 9, 9)).astype(np.float32)
     shown = WorkingImage([image], [lambda array: array])
-    assert class_scores(network, shown, torch.device("cpu")).shape == (2, 9, 9, 9)
+    assert class_scores(network, shown).shape == (2, 9, 9, 9)
 
 
 def test_an_unknown_network_is_refused_by_name() -> None:

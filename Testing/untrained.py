@@ -1,15 +1,16 @@
-"""Small U-Nets with random weights, as they are at inference."""
+"""Small U-Nets with random weights, as they are at inference, and all scores of one at once."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ScaleEquivSegLib.inference import WorkingImage, score_planes
 from ScaleEquivSegLib.layers.dynamic import DynamicScaleConv
 from ScaleEquivSegLib.layers.mixture import dynamic_layers
-from ScaleEquivSegLib.networks import UNet, build_network
+from ScaleEquivSegLib.networks import SegmentationNetwork, UNet, build_network
 from ScaleEquivSegLib.networks.unet import restate_statistics
 from training.fields import field
 
@@ -34,3 +35,10 @@ def sharpened(layer: nn.Module) -> DynamicScaleConv:
     for parameter in layer.attention.last.parameters():
         nn.init.normal_(parameter, std=3.0)
     return layer
+
+
+def class_scores(network: SegmentationNetwork, image: WorkingImage, slab: int | None = None, **settings: Any) -> Tensor:
+    """All scores (class, x, y, z) that the engine reads plane by plane."""
+    with torch.inference_mode():
+        planes = score_planes(network, image, torch.device("cpu"), slab=slab, **settings)
+        return planes.reader()(0, planes.count)

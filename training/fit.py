@@ -17,7 +17,8 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from ScaleEquivSegLib.bundles import kind_of
+from ScaleEquivSegLib.bundles import WEIGHTS, kind_of
+from ScaleEquivSegLib.cli.console import check_writable
 from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.folder_lock import alone_in
 from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
@@ -38,7 +39,6 @@ from .run_folder import (
     LAST,
     TwoCheckpoints,
     check_is_own,
-    check_place,
     check_roster,
     check_settings,
     claim,
@@ -72,7 +72,7 @@ def fit(
     never been interrupted. A bundle that another run has made is not replaced unless that is asked for.
     """
     check_card_text(config, command)
-    check_place(bundle_folder)
+    check_writable(bundle_folder / WEIGHTS)
     trainer = _trainer(config, run_folder)
     check_shared(config.fit, trainer.world_size)
     # The first process sees to the folders for all.
@@ -115,7 +115,7 @@ def export_run(
     config = recorded_config(run_folder, ["compute={devices: 1}", *overrides])
     check_card_text(config, recorded_command(run_folder))
     check_settings(run_folder, config)
-    check_place(bundle_folder)
+    check_writable(bundle_folder / WEIGHTS)
     if not overwrite:
         check_is_own(bundle_folder, run_folder)
     # Not on the shelf of the run, which may be going on.

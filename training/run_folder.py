@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import zipfile
@@ -19,7 +18,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ScaleEquivSegLib.bundles import CARD as BUNDLE_CARD
 from ScaleEquivSegLib.bundles import WEIGHTS, kind_of, read_bundle
-from ScaleEquivSegLib.errors import OutputExists, SegmentationError, UnwritableOutput
+from ScaleEquivSegLib.errors import OutputExists, SegmentationError
 from ScaleEquivSegLib.whole_files import in_one_piece, remove, write_text
 
 from .config import Config, load_config
@@ -142,13 +141,6 @@ def check_is_own(bundle: Path, folder: Path) -> None:
         raise OutputExists(
             f"{bundle} has a bundle that this run has not made; give another folder, or --overwrite to replace it."
         )
-
-
-def check_place(bundle: Path) -> None:
-    """Refuse, before anything is trained, a place where no folder can be made."""
-    there = next(path for path in (bundle.absolute(), *bundle.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UnwritableOutput(f"{bundle} cannot become a bundle: {there} is no folder to write to; give another one.")
 
 
 def note_as_own(weights: bytes, folder: Path) -> None:

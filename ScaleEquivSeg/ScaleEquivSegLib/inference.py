@@ -194,19 +194,6 @@ def _slab_that_fits(network: UNet, shape: Sequence[int], part: Part, axis: int, 
     return max(1, min(64, int(bytes_for_a_slab(device) // bytes_per_plane)))
 
 
-def class_scores(
-    network: SegmentationNetwork,
-    image: WorkingImage,
-    device: torch.device,
-    checkpoint: Checkpoint = lambda fraction: None,
-    slab: int | None = None,
-) -> np.ndarray:
-    """All scores (class, x, y, z) at once, where there is room for them."""
-    with torch.inference_mode():
-        planes = score_planes(network, image, device, checkpoint, slab)
-        return planes.reader()(0, planes.count).float().cpu().numpy()
-
-
 class _Watch:
     """Calls a checkpoint after each milestone of a network, so that a run on a whole image can be followed."""
 

@@ -60,11 +60,11 @@ def check_outputs(paths: Iterable[Path | None], overwrite: bool, inputs: Iterabl
             raise OutputExists(f"{path} is a folder; give the name of a file.")
         if path.exists() and not overwrite:
             raise OutputExists(f"{path} exists; give another name or add --overwrite.")
-        _check_writable(path)
+        check_writable(path)
 
 
-def _check_writable(path: Path) -> None:
-    """Try whether a file can be made where a path leads, or as far as that is there."""
+def check_writable(path: Path) -> None:
+    """Try whether a file can be made where a path leads, or as far as its folders are there."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=folder):
