@@ -84,6 +84,17 @@ def test_labels_move_with_the_image(how: Augmentation, sided: Task) -> None:
     assert np.mean([_agreement(sample) for sample in crops]) > 0.97
 
 
+def test_what_is_shown_with_larger_voxels_stays_where_it_is(sided: Task) -> None:
+    places = torch.stack(torch.meshgrid(*(torch.arange(25.0) for _ in range(3)), indexing="ij"))
+    blob = torch.exp(-(((places - 12) / 4) ** 2).sum(0, keepdim=True))
+    example = Example("case", blob, (blob > 0.5).byte())
+    shown = [sample["image"] for sample in samples(replace(PLAIN, blur=2.0, beyond=0.0), sided, example, (25,) * 3, 40)]
+    coarse = [image for image in shown if not torch.allclose(image, blob, atol=1e-4)]
+    assert len(coarse) > 5
+    for image in coarse:
+        assert torch.allclose((places * image).sum((1, 2, 3)) / image.sum(), torch.tensor(12.0), atol=0.02)
+
+
 def lengths(positions: Tensor, task: Task) -> np.ndarray:
     """How far apart in millimetres neighbours along each axis of a crop lie, from the indices it shows."""
     places = positions.double().numpy() * np.array(task.spacing).reshape(3, 1, 1, 1)
