@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ScaleEquivSegLib.devices import arithmetic, run_where_it_fits
+from ScaleEquivSegLib.devices import arithmetic, ever_thinner, run_where_it_fits
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,10 @@ def test_every_way_to_say_that_memory_ran_out_is_understood(said: str) -> None:
             raise RuntimeError(said)
         return "done"
 
-    assert run_where_it_fits(run, torch.device("cpu"), lambda note: None) == ("done", torch.device("cpu"))
+    assert run_where_it_fits(run, torch.device("cpu"), lambda note: None, ever_thinner(None)) == (
+        "done",
+        torch.device("cpu"),
+    )
     assert tried == [None, 8, 1]
 
 

@@ -269,7 +269,7 @@ def test_one_question_says_what_is_missing_and_how_large_it_is(shelf: Shelf, qui
     for said in ("PyTorch (about 200 MB, or up to 2.5 GB with an NVIDIA GPU)", "safetensors", "PyTorch 2.9.1"):
         assert said in question.text
     assert quick.status == "Done."
-    assert shelf.done == [("pip_install", ["safetensors>=0.4.3"]), ("installTorch", ">=2.1.2,!=2.9.*")]
+    assert shelf.done == [("pip_install", ["safetensors>=0.4.3"]), ("installTorch", ">=2.2.2,!=2.9.*")]
     assert worker_of(quick).stops == 1  # one that runs already knows nothing of what was installed
     assert len(quick.results) == 1
     quick.start()

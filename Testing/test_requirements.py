@@ -29,7 +29,7 @@ def problems(versions: Mapping[str, str | None]) -> list[SegmentationError]:
     return package_problems(version_of)
 
 
-@pytest.mark.parametrize("torch", ["2.1.2", "2.1.2+cpu", "2.8.0+cu128", "2.10.0", "2.90.1", "3.0", "2.13.0a0+git1"])
+@pytest.mark.parametrize("torch", ["2.2.2", "2.2.2+cpu", "2.8.0+cu128", "2.10.0", "2.90.1", "3.0", "2.13.0a0+git1"])
 def test_versions_that_will_do_are_no_problem(torch: str) -> None:
     assert problems({**GOOD, "torch": torch}) == []
 
@@ -38,7 +38,7 @@ def test_versions_that_will_do_are_no_problem(torch: str) -> None:
     ("torch", "kind", "reason"),
     [
         (None, MissingPackage, "PyTorch is not installed; in Slicer, install the PyTorch extension"),
-        ("1.13.1", UnsuitablePackage, "PyTorch 1.13.1 is too old, 2.1.2 or newer"),
+        ("1.13.1", UnsuitablePackage, "PyTorch 1.13.1 is too old, 2.2.2 or newer"),
         ("2.1.1+cu118", UnsuitablePackage, "too old"),
         ("2.1", UnsuitablePackage, "too old"),
         ("nonsense", UnsuitablePackage, "too old"),
@@ -53,7 +53,7 @@ def test_a_version_that_will_not_do_is_named_with_what_to_do(
     (problem,) = problems({**GOOD, "torch": torch})
     assert type(problem) is kind
     assert reason in str(problem)
-    assert "pip install 'torch>=2.1.2,!=2.9.*'" in str(problem)
+    assert "pip install 'torch>=2.2.2,!=2.9.*'" in str(problem)
 
 
 def test_all_problems_are_told() -> None:

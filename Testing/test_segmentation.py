@@ -20,7 +20,7 @@ import torch
 from ScaleEquivSegLib import devices, inference, segmentation
 from ScaleEquivSegLib.bundles import bundled_models, read_bundle
 from ScaleEquivSegLib.comparison import dice, dice_per_label
-from ScaleEquivSegLib.devices import Precision, run_where_it_fits
+from ScaleEquivSegLib.devices import Precision, ever_thinner, run_where_it_fits
 from ScaleEquivSegLib.errors import (
     BadBundle,
     Cancelled,
@@ -210,6 +210,20 @@ def test_fewer_planes_are_computed_at_once_where_scales_finer_than_a_voxel_take_
         return inference._slab_that_fits(network, (512, 512, 800), whole((512, 512, 800)), 2, torch.device("cpu"))
 
     assert planes(1.0) == planes(2.0) > 7 * planes(0.5)
+
+
+def test_a_torch_that_knows_no_numpy_finds_the_same(baseline: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise RuntimeError("Numpy is not available")  # what torch 2.2 says of numpy 2
+
+    volume = make_phantom(PhantomSpec(seed=3, size=(40, 36, 20), spacing=(0.8, 1.2, 2.5))).channels[0]
+    wanted = segment([volume], baseline, CPU).labels.array
+    monkeypatch.setattr(torch, "from_numpy", unknown)
+    monkeypatch.setattr(torch.Tensor, "numpy", unknown)
+    monkeypatch.setattr(torch.Tensor, "__array__", unknown)
+    equivariant = load_model(read_bundle(bundled_models() / "phantom-se_unet"))
+    assert segment([volume], equivariant, CPU).labels.array.any()
+    assert np.array_equal(segment([volume], baseline, CPU).labels.array, wanted)
 
 
 def test_labels_come_back_to_the_grid_as_resampled_probabilities_would(equivariant: Model) -> None:
@@ -449,7 +463,7 @@ def test_thinner_slabs_are_thinner_than_the_one_asked_for() -> None:
 
     for asked in (2, 30):
         with pytest.raises(OutOfMemory):
-            run_where_it_fits(run, torch.device("cpu"), lambda note: None, asked)
+            run_where_it_fits(run, torch.device("cpu"), lambda note: None, ever_thinner(asked))
     assert tried == [2, 1, 30, 8, 1]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -103,13 +103,12 @@ def run_where_it_fits(
     run: Callable[[torch.device, int | None], T],
     device: torch.device,
     note: Callable[[str], None],
-    slab: int | None = None,
+    slabs: Sequence[int | None] = (None,),
 ) -> tuple[T, torch.device]:
-    """Run(device, slab); out of memory, with thinner slabs and then on the CPU. Also returns where it worked.
+    """Run(device, slab); out of memory, with the next slab, after the last on the CPU. Also returns where it worked.
 
     Each step down is told to `note`.
     """
-    slabs = [slab, *(thinner for thinner in THINNER_SLABS if slab is None or thinner < slab)]
     for where in dict.fromkeys((device, torch.device("cpu"))):
         for number, planes in enumerate(slabs):
             if number:
@@ -125,9 +124,15 @@ def run_where_it_fits(
             _give_memory_back(where)
         if where.type != "cpu":
             note(f"The CPU computed what {where} could not.")
+    thinnest = ", not even plane by plane" if slabs[-1] == 1 else ""
     raise OutOfMemory(
-        "There is not enough memory for this volume, not even plane by plane. Close other programs, or crop the volume."
+        f"There is not enough memory for this volume{thinnest}. Close other programs, or crop the volume."
     )
+
+
+def ever_thinner(slab: int | None) -> list[int | None]:
+    """A number of planes to compute at once, None for as many as fit, and what to try when memory runs out."""
+    return [slab, *(thinner for thinner in THINNER_SLABS if slab is None or thinner < slab)]
 
 
 def bytes_for_a_slab(device: torch.device) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from .bundles import Bundle, read_weights
 from .devices import bytes_for_a_slab, is_out_of_memory
 from .errors import BadBundle, OutOfMemory
+from .layers.arrays import tensor_of
 from .layers.maps import Grid
 from .networks import CLASSIFIERS, Classifier, SegmentationNetwork, UNet, build_network
 from .networks.sweep import Part, Planes, Sweep, reach_of, seen_from, whole
@@ -84,7 +86,7 @@ class WorkingImage:
         """What the network is shown of a part, (channel, x, y, z)."""
         cut = slices(part)[::-1]
         shown = [shades(channel[cut]) for channel, shades in zip(self.channels, self.shades, strict=True)]
-        return torch.from_numpy(np.stack(shown).transpose(0, 3, 2, 1))
+        return tensor_of(np.stack(shown)).permute(0, 3, 2, 1)
 
     def whole(self) -> Tensor:
         """All of it, (channel, x, y, z)."""
@@ -164,7 +166,7 @@ def _planes_of(
     checkpoint: Checkpoint,
     slab: int | None,
 ) -> Planes:
-    if isinstance(network, UNet) and network.sweepable:
+    if goes_by_slabs(network):
         step = slab or _slab_that_fits(network, image.shape, part, axis, device)
         return Sweep(network, image.voxels, image.shape, part, axis, step, device, checkpoint).scores()
     count = image.shape[axis]
@@ -176,6 +178,11 @@ def _planes_of(
         return scores[(slice(None), *slices((x, y, z)))]
 
     return Planes(axis, count, count, make)
+
+
+def goes_by_slabs(network: SegmentationNetwork) -> TypeGuard[UNet]:
+    """Whether a few planes of an image can be computed at a time; if not, the whole image at once."""
+    return isinstance(network, UNet) and network.sweepable
 
 
 def slices(part: Part) -> tuple[slice, slice, slice]:

@@ -38,7 +38,7 @@ REQUIREMENTS = (
     Requirement(
         package="torch",
         title="PyTorch",
-        lowest="2.1.2",
+        lowest="2.2.2",
         in_slicer="install the PyTorch extension and let it install a suitable version of PyTorch",
         refused="2.9",
         because="computes 3D convolutions under autocast many times slower than other versions",

@@ -16,11 +16,12 @@ import torch
 from . import __version__
 from .bundles import Bundle, Channel, check_kind
 from .card import seal_of
-from .devices import Precision, arithmetic, pick_device, run_where_it_fits
+from .devices import Precision, arithmetic, ever_thinner, pick_device, run_where_it_fits
 from .errors import BadBundle
-from .inference import Mirror, WorkingImage, load_network, score_planes, slices
+from .inference import Mirror, WorkingImage, goes_by_slabs, load_network, score_planes, slices
 from .inputs import suitable
 from .labelmap import segment_header
+from .layers.arrays import tensor_of
 from .layers.resample import apply_along_axes
 from .networks import SegmentationNetwork
 from .networks.sweep import Part, Planes
@@ -221,7 +222,8 @@ def _label_upright(
             )
             return _labels_of(scores, back)
 
-    return run_where_it_fits(run, device, note, settings.slab or (SAME_SLAB if settings.deterministic else None))
+    slab = settings.slab or (SAME_SLAB if settings.deterministic else None)
+    return run_where_it_fits(run, device, note, ever_thinner(slab) if goes_by_slabs(model.network) else [None])
 
 
 class Preparation(Protocol):
@@ -263,9 +265,7 @@ class _WayBack:
         if source.agrees_with(target, tolerance_mm=1e-6):
             return _WayBack(part, part, ())
         matrices = interpolation_weights(source, target)
-        rows = [
-            torch.from_numpy(matrix[wanted.start : wanted.stop]) for matrix, wanted in zip(matrices, part, strict=True)
-        ]
+        rows = [tensor_of(matrix[wanted.start : wanted.stop]) for matrix, wanted in zip(matrices, part, strict=True)]
         x, y, z = map(_columns_used, rows)
         return _WayBack(part, (x, y, z), rows)
 
@@ -281,6 +281,7 @@ def _labels_of(scores: Planes, back: _WayBack) -> np.ndarray:
     On another grid probabilities are interpolated first, then compared.
     """
     labels = np.empty([len(indices) for indices in back.part], np.uint8)  # x, y, z as the scores
+    written = tensor_of(labels)
     read, axis = scores.reader(), scores.axis
     offset, count = back.part[axis].start, len(back.part[axis])
     for start in range(0, count, PLANES_AT_ONCE):
@@ -298,7 +299,7 @@ def _labels_of(scores: Planes, back: _WayBack) -> np.ndarray:
                 "The network answers with what is no number; copy its bundle again, export it again, "
                 "or compute in float32."
             )
-        labels[tuple(slice(start, stop) if i == axis else slice(None) for i in range(3))] = planes.argmax(0).cpu()
+        written.narrow(axis, start, stop - start).copy_(planes.argmax(0))
     return labels.transpose(2, 1, 0)
 
 

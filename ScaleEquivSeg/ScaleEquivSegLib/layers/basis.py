@@ -10,6 +10,8 @@ import torch
 from numpy.polynomial import hermite, hermite_e
 from torch import Tensor
 
+from .arrays import tensor_of
+
 
 def support_radius(sigma: float, widths: float = 3.0) -> int:
     """Voxels beyond which a Gaussian of width sigma is cut off: so many widths, rounded up."""
@@ -59,7 +61,7 @@ class Jet:
         radius = self.radius(width)
         offsets = np.arange(-radius, radius + 1) / width
         lines = np.stack([_hermite_function(n, offsets) for n in range(self.order + 1)])
-        return torch.from_numpy(lines / width)
+        return tensor_of(lines / width)
 
     def functions(self, width: float) -> Tensor:
         """Every function on the voxel grid: (function, x, y, z)."""

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arrays import tensor_of
+
 Matrix = Sequence[Sequence[int]]
 
 QUARTER_TURN = ((0, -1), (1, 0))
@@ -51,7 +53,7 @@ class Group:
             new = {m.tobytes(): m for m in products if m.tobytes() not in found}
             found |= new
             frontier = list(new.values())
-        matrices = torch.from_numpy(np.stack(list(found.values())))
+        matrices = tensor_of(np.stack(list(found.values())))
         products_of_all = torch.einsum("aij,bjk->abik", matrices, matrices)
         matches = (products_of_all[:, :, None] == matrices).flatten(3).all(-1)  # (a, b, which element a b is)
         cayley = matches.long().argmax(-1)

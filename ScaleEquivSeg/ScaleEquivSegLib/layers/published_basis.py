@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.polynomial import hermite_e
 from torch import Tensor
+
+from .arrays import tensor_of
 
 MULTI_ORDER = 4
 """The highest total order of the "multi" basis before it is cut."""
@@ -69,7 +70,7 @@ class PublishedBasis:
         per_scale = [self._sampled_at(sigma, size) for sigma, size in zip(self.scales, self.supports(), strict=True)]
         stack = np.stack(per_scale, axis=1)
         norms = np.sqrt(np.square(stack[:, 0]).sum(axis=(1, 2, 3)))
-        return torch.from_numpy(stack / norms[:, None, None, None, None]).float()
+        return tensor_of(stack / norms[:, None, None, None, None]).float()
 
     def _sampled_at(self, sigma: float, support: int) -> np.ndarray:
         reach = self.kernel_size // 2
