@@ -20,10 +20,12 @@ from ScaleEquivSegLib.comparison import (
     compare_masks,
     confusion_matrix,
     disagreement_regions,
+    figures,
     mean_hd95,
     surface_distances,
 )
 from ScaleEquivSegLib.errors import UnsuitableVolume
+from ScaleEquivSegLib.label_files import read_comparable
 from ScaleEquivSegLib.labelmap import Labelmap, in_common_classes, read_labelmap, segment_header
 from ScaleEquivSegLib.volume import Geometry, Volume, make_geometry, write_volume
 
@@ -222,6 +224,31 @@ def test_labels_without_names_take_those_of_the_others_or_are_called_by_number()
     assert names == {1: "1", 2: "2"}
     _, names = in_common_classes([labelmap(A, {})], {1: "Left", 2: "Right"})
     assert names == {1: "Left", 2: "Right"}
+
+
+def test_a_class_that_is_called_mean_is_told_from_the_mean_of_all() -> None:
+    volumes, names = in_common_classes([labelmap(A, {1: "Head", 2: "mean"})] * 2)
+    assert names == {1: "Head", 2: "mean (class)"}
+    found = figures(compare_classes(*volumes, names), A.geometry)
+    assert {"dice.mean", "dice.mean (class)"} < found.keys()
+
+
+def test_what_a_file_has_no_name_for_is_left_out_and_told(tmp_path: Path) -> None:
+    def written(name: str, volume: Volume, segments: dict[int, str]) -> Path:
+        known = [Label(value, title, (1, 2, 3), {}) for value, title in segments.items()]
+        write_volume(volume, tmp_path / name, segment_header(known, volume.geometry) if known else None)
+        return tmp_path / name
+
+    both = written("both.seg.nrrd", A, {1: "Head", 2: "Body"})
+    (a, b), names, left_out = read_comparable([both, written("tail.seg.nrrd", A, {1: "Tail", 2: "body"})])
+    assert (names, left_out) == ({2: "Body"}, ["Head", "Tail"])
+    assert np.array_equal(a.array, np.where(A.array == 2, 2, 0))
+    assert np.array_equal(b.array, a.array)
+    (a, b), names, left_out = read_comparable([both, written("nameless.nrrd", A, {})])
+    assert (names, left_out) == ({1: "Head", 2: "Body"}, [])
+    assert np.array_equal(b.array, A.array)
+    with pytest.raises(UnsuitableVolume, match=r"no class in common.*both.seg.nrrd: Head, Body; .*arm.seg.nrrd: Arm"):
+        read_comparable([both, written("arm.seg.nrrd", A, {1: "Arm"})])
 
 
 def test_names_are_read_from_the_segments_of_a_file(tmp_path: Path) -> None:

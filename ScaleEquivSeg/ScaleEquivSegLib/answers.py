@@ -107,11 +107,14 @@ def _sweep(request: SweepRequest, models: Models, progress: Progress) -> Answer:
 
 def _compare(request: CompareRequest, progress: Progress) -> Answer:
     def going_on(phase: str) -> Callable[[], None]:
-        progress(phase, 0.0)
-        return lambda: progress(phase, 0.5)  # how far it is nobody can tell
+        def told() -> None:
+            progress(phase, 0.5)  # how far it is nobody can tell
+
+        told()
+        return told
 
     _check_output(request.output)
-    (a, b), names = read_comparable([request.a, request.b], request.names or None, going_on("Reading"))
+    (a, b), names, _ = read_comparable([request.a, request.b], request.names or None, going_on("Reading"))
     compared = compare(a, b, names, check=going_on("Comparing"))
     shown = agreement_map(a, b, check=going_on("Writing"))
     labels = ERROR_LABELS if request.against_reference else AGREEMENT_LABELS

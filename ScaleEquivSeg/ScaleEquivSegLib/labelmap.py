@@ -82,6 +82,12 @@ def class_key(name: str) -> str:
     return name.strip().casefold()
 
 
+def class_title(name: str) -> str:
+    """What a class is called where its figures are told: "mean" is what the mean of all is called."""
+    name = name.strip()
+    return f"{name} (class)" if name == "mean" else name
+
+
 def in_common_classes(
     labelmaps: Sequence[Labelmap], names: Mapping[int, str] | None = None
 ) -> tuple[list[Volume], dict[int, str]]:
@@ -105,7 +111,14 @@ def in_common_classes(
                 names[values[key]] = name
             lookup[value] = values[key]
         volumes.append(Volume(lookup[labelmap.volume.array], labelmap.volume.geometry))
-    return volumes, dict(sorted(names.items()))
+    return volumes, {value: class_title(name) for value, name in sorted(names.items())}
+
+
+def without_others(labels: Volume, values: Iterable[int]) -> Volume:
+    """Labels with these values alone; all others become background."""
+    kept = np.zeros(LARGEST_LABEL + 1, np.uint16)
+    kept[list(values)] = list(values)
+    return Volume(kept[labels.array], labels.geometry)
 
 
 def segment_header(labels: Iterable[Label], geometry: Geometry) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,9 @@ def _compare(options: argparse.Namespace) -> None:
     beside = [provenance_path(path) for path in outputs]
     check_outputs([*outputs, *beside, options.json], options.overwrite, paths)
     known = {label.value: label.name for label in bundle_named(options.bundle).labels} if options.bundle else None
-    volumes, names = read_comparable(paths, known)
+    volumes, names, left_out = read_comparable(paths, known)
+    if left_out:
+        print(f"note: not compared, as not all files have it: {', '.join(left_out)}", file=sys.stderr)
     if options.label and options.label not in names.values():
         raise UnsuitableVolume(f"There is no class {options.label!r}; known: {', '.join(names.values())}.")
     content = _compare_pair(volumes, names, options.tolerance)

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from ..bundles import Label
 from ..comparison import AGREEMENT_LABELS, ERROR_LABELS, Agreement
 from ..errors import UnsuitableVolume
-from ..labelmap import Labelmap, class_key
+from ..labelmap import Labelmap, class_key, class_title
 from ..mrml.contents import Contents, Source, contents_of, edited_since, place_of
 from ..mrml.labels import labels_on_grid
 from ..mrml.products import earlier_product, mark_products_out_of_date, product, products_of, sign_product
@@ -294,4 +294,4 @@ def in_shared_classes(
                     names=", ".join(left_out), title=title
                 )
             )
-    return volumes, {value: labelmaps[0].names[value].strip() for value in numbers.values()}, notes
+    return volumes, {value: class_title(labelmaps[0].names[value]) for value in numbers.values()}, notes
