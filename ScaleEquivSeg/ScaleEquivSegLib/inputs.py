@@ -41,7 +41,7 @@ def checked_image(channel: Channel, volume: Volume, replace_nonfinite: bool, not
             f"{channel.name} looks like a label map: it has a few whole numbers as values. "
             "Pick the image it was drawn on."
         )
-    image = _finite(channel.name, volume, replace_nonfinite, notes)
+    image = finite_image(channel.name, volume, replace_nonfinite, notes)
     if isinstance(channel.normalisation, Hounsfield) and image.array.min() >= NO_AIR:
         water = STORED_WATER if stored_from_zero(image.array) else 0.0
         notes.append(
@@ -74,8 +74,8 @@ def _check_grid(name: str, geometry: Geometry) -> None:
         )
 
 
-def _finite(name: str, volume: Volume, replace: bool, notes: list[str]) -> Volume:
-    """A volume of numbers alone."""
+def finite_image(name: str, volume: Volume, replace: bool, notes: list[str]) -> Volume:
+    """A volume of numbers alone; what is none is replaced and noted, or an error."""
     array = volume.array
     if not np.issubdtype(array.dtype, np.floating):
         return volume

@@ -10,6 +10,7 @@ import numpy as np
 
 from .comparison import check_same_grid, dice_per_label
 from .errors import BadRegion
+from .inputs import finite_image
 from .roi import Box
 from .scaling import magnified, magnified_box, magnified_grid, magnified_labels, surroundings
 from .segmentation import Model, Progress, Settings, segment
@@ -48,6 +49,8 @@ def scale_sweep(
     voxels = np.array([1.0, *scales]) ** 3  # what takes time; a region is magnified, too
     ends = np.cumsum(voxels) / voxels.sum()
     unscaled = segment(channels, model, settings, _part(progress, "Unscaled", 0.0, ends[0]), around).labels
+    # Magnified, what is no number would make none of its neighbours.
+    channels = [finite_image(c.name, v, True, []) for c, v in zip(model.bundle.inputs, channels, strict=True)]
     results = []
     for scale, box, begin, end in zip(scales, boxes, ends, ends[1:], strict=False):
         part = _part(progress, f"Scale {scale:g}", begin, end)

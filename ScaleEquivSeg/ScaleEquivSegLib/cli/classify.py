@@ -12,6 +12,7 @@ from ..errors import UnsuitableVolume
 from ..requirements import check_packages
 from ..volume import read_slice
 from ..whole_files import write_csv
+from .computing import add_input_and_device
 from .console import EXIT_CODES, check_outputs, print_table, stoppable, write_json
 
 DESCRIPTION = """\
@@ -36,12 +37,7 @@ def add_classify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-o", "--output", type=Path, metavar="CSV", help="also write a row for each picture here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what is known of each picture here")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument(
-        "--replace-nonfinite",
-        action="store_true",
-        help="take the smallest value for NaN and infinite pixels, instead of refusing them",
-    )
+    add_input_and_device(parser)
     parser.set_defaults(command=_classify)
 
 

@@ -14,10 +14,20 @@ if TYPE_CHECKING:
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
+def add_input_and_device(parser: argparse.ArgumentParser) -> None:
+    """What every network is told of its input and its place."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument(
+        "--replace-nonfinite",
+        action="store_true",
+        help="take the smallest value for NaN and infinite voxels, instead of refusing them",
+    )
+
+
 def add_computing(parser: argparse.ArgumentParser) -> None:
-    """Where and how the network runs."""
+    """The same, and how a segmentation is computed."""
+    add_input_and_device(parser)
     group = parser.add_argument_group("computing")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     group.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="fewer digits, less memory")
     group.add_argument(
         "--slab", type=positive(int), metavar="N", help="planes computed at once (default: as memory allows)"

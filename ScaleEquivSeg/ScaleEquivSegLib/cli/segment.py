@@ -76,11 +76,6 @@ def add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--overwrite", action="store_true", help="replace outputs that exist, with --cases those of all cases"
     )
     add_computing(parser)
-    parser.add_argument(
-        "--replace-nonfinite",
-        action="store_true",
-        help="take the smallest value for NaN and infinite voxels, instead of refusing them",
-    )
     parser.set_defaults(command=_segment)
 
 
