@@ -15,8 +15,9 @@ from ScaleEquivSegLib.layers.maps import ScaleAxis, ScaleMaps
 from ScaleEquivSegLib.layers.norm import ScaleBatchNorm
 from ScaleEquivSegLib.layers.resample import apply_along_axes, linear_weights
 from ScaleEquivSegLib.networks import UNet, build_network
-from ScaleEquivSegLib.networks.unet import fold_normalisation, parameter_count, restate_statistics
+from ScaleEquivSegLib.networks.unet import fold_normalisation, parameter_count
 from training.fields import correlation, field
+from training.statistics import restate_statistics
 from untrained import UNETS, class_scores, untrained
 
 pytestmark = pytest.mark.usefixtures("seeded")

@@ -11,8 +11,8 @@ from ScaleEquivSegLib.inference import WorkingImage, score_planes
 from ScaleEquivSegLib.layers.dynamic import DynamicScaleConv
 from ScaleEquivSegLib.layers.mixture import dynamic_layers
 from ScaleEquivSegLib.networks import SegmentationNetwork, UNet, build_network
-from ScaleEquivSegLib.networks.unet import restate_statistics
 from training.fields import field
+from training.statistics import restate_statistics
 
 UNETS = ["unet", "se_unet", "dynamic_se_unet", "pyramid_unet"]
 

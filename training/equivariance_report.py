@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.networks import UNet, build_network
-from ScaleEquivSegLib.networks.unet import restate_statistics
 from ScaleEquivSegLib.scale_sweep import scale_sweep
 from ScaleEquivSegLib.segmentation import Model, load_model, working_image
 from ScaleEquivSegLib.volume import Volume, read_volume
@@ -30,6 +29,7 @@ from .equivariance import (
     trace,
 )
 from .fields import field, relative_difference
+from .statistics import restate_statistics
 
 AXIS = {"first": 1.0, "ratio": 2**0.5, "count": 5}
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
@@ -89,7 +89,8 @@ def figures_of(network: nn.Module, source: Source) -> Figures:
 def report_bundle(bundle: Path, images: Sequence[Path]) -> Figures:
     """A bundle's segmentation of rescaled images with itself, and its network's figures on its channels' images."""
     model, channels = load_model(read_bundle(bundle)), [read_volume(image) for image in images]
-    return dice_with_itself(model, channels, SCALES) | figures_of(model.network, bundle_source(model, channels))
+    found = dice_with_itself(model, channels, SCALES)  # may move the network to a GPU
+    return found | figures_of(model.network.cpu(), bundle_source(model, channels))
 
 
 def bundle_source(model: Model, channels: Sequence[Volume]) -> Source:

@@ -22,7 +22,6 @@ from ScaleEquivSegLib.cli.console import check_writable
 from ScaleEquivSegLib.errors import SegmentationError
 from ScaleEquivSegLib.folder_lock import alone_in
 from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
-from ScaleEquivSegLib.networks.unet import restate_statistics
 
 from .augmentation import Augmenter
 from .beginning import begin_with
@@ -54,6 +53,7 @@ from .run_folder import (
 )
 from .shelf import Shelf
 from .splits import Chosen
+from .statistics import restate_statistics
 from .task import NetworkTask, SegmentationTask, random_seed
 
 T = TypeVar("T")
@@ -242,7 +242,9 @@ def _restate(run: _Run, device: torch.device) -> None:
     fit = run.config.fit
     torch.manual_seed(random_seed(fit.seed, 4))
     first = fit.steps * fit.batch
-    numbers = range(first, first + STATISTICS_BATCHES * fit.batch)
-    drawn = [run.samples[number]["image"] for number in numbers]
-    batches = [torch.stack(drawn[i : i + fit.batch]).to(device) for i in range(0, len(drawn), fit.batch)]
+    starts = (first + batch * fit.batch for batch in range(STATISTICS_BATCHES))
+    batches = (
+        torch.stack([run.samples[number]["image"] for number in range(start, start + fit.batch)]).to(device)
+        for start in starts
+    )
     restate_statistics(run.module.network.to(device), batches)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ..layers.basis import Jet
 from ..layers.dropout import ScaleChannelDropout
 from ..layers.dynamic import DynamicScaleConv, ScaleAttentionKind
-from ..layers.group_conv import GroupBatchNorm
 from ..layers.maps import ScaleAxis, ScaleMaps
 from ..layers.norm import ScaleBatchNorm
 from ..layers.projection import ProjectionKind, ScaleProjection
@@ -159,26 +158,6 @@ def _scale_axis(arguments: Mapping[str, Any] | None) -> ScaleAxis:
 def parameter_count(network: nn.Module) -> int:
     """Trainable numbers of a network."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-
-@torch.no_grad()
-def restate_statistics(network: nn.Module, batches: Sequence[Tensor]) -> None:
-    """Replace all running statistics by plain averages over batches, with the weights as they are now.
-
-    Running averages lag behind the weights they were gathered with; at inference that costs accuracy and equivariance.
-    """
-    norms = [m for m in network.modules() if isinstance(m, ScaleBatchNorm | GroupBatchNorm)]
-    was_training, momenta = network.training, [m.momentum for m in norms]
-    network.train()
-    for dropout in (m for m in network.modules() if isinstance(m, ScaleChannelDropout)):
-        dropout.eval()  # it would widen what the layers after it see
-    for count, batch in enumerate(batches, start=1):
-        for norm in norms:
-            norm.momentum = 1 / count
-        network(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.train(was_training)
 
 
 @torch.no_grad()
