@@ -21,7 +21,7 @@ import SimpleITK as sitk
 
 from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.cli import main as command_line
-from ScaleEquivSegLib.errors import BadCaseList, BadRequest, OutOfMemory, OutputExists, UnwritableOutput
+from ScaleEquivSegLib.errors import BadCaseList, BadRequest, OutOfMemory, OutputExists, SegmentationError
 from ScaleEquivSegLib.labelmap import segment_header
 from ScaleEquivSegLib.networks import build_network
 from ScaleEquivSegLib.segmentation import Settings
@@ -561,7 +561,7 @@ def test_a_task_of_the_decathlon_is_fetched_whole_with_its_checksum_or_not_at_al
     assert len(server) == 1
 
     shutil.rmtree(tmp_path / "server")
-    with pytest.raises(UnwritableOutput, match="md5 check"):
+    with pytest.raises(SegmentationError, match="md5 check"):
         download("Task02_Heart", tmp_path / "data")
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["Task04_Hippocampus"]
 

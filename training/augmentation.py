@@ -171,7 +171,7 @@ def looks(how: Augmentation) -> mt.Compose:
 
 def _looks(how: Augmentation) -> Iterator[mt.Transform]:
     if how.blur > 1:
-        # Left to itself it takes voxels of lower indices: that moves the image by up to 0.8 voxels away from its labels.
+        # Left to itself it takes voxels of lower indices: the image would be moved by up to 0.8 voxels, its labels not.
         yield mt.RandSimulateLowResolution(prob=0.3, zoom_range=(1 / how.blur, 1.0), downsample_mode="area")
     yield mt.RandBiasField(degree=2, coeff_range=(0.0, how.intensity), prob=0.3)
     yield mt.RandAdjustContrast(prob=0.3, gamma=(1 / (1 + 2 * how.intensity), 1 + 2 * how.intensity))

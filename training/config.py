@@ -20,7 +20,7 @@ T = TypeVar("T")
 class BadConfig(SegmentationError):
     """A configuration, an experiment or a setting on the command line that cannot be used."""
 
-    exit_code = 12
+    exit_code = 15
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monai.apps import DecathlonDataset, download_and_extract
 
-from ScaleEquivSegLib.errors import BadRequest, OutputExists, UnwritableOutput
+from ScaleEquivSegLib.errors import BadRequest, OutputExists, SegmentationError
 
 TASKS = tuple(DecathlonDataset.resource)
 
@@ -32,7 +32,7 @@ def download(task: str, folder: Path) -> Path:
             os.replace(Path(unfinished) / task, place)
     # MONAI says so of a wrong checksum; what urllib raises is an OSError
     except (RuntimeError, OSError) as error:
-        raise UnwritableOutput(
+        raise SegmentationError(
             f"{task} could not be fetched: {error}. Look at the connection and try again."
         ) from error
     return place

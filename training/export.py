@@ -22,7 +22,7 @@ from ScaleEquivSegLib.errors import BadBundle
 from ScaleEquivSegLib.networks.unet import parameter_count
 from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
-from .benchmarks.memory import in_own_process
+from .benchmarks.memory import can_measure_peak, in_own_process
 from .benchmarks.volumes import SMALL, measure
 from .config import BadConfig, CaseData, Config, PhantomData, read_settings
 
@@ -144,9 +144,10 @@ def _beginning(config: Config, text: Mapping[str, Any], arguments: Mapping[str, 
 
 def note_measurements(folder: Path, metrics: Mapping[str, float], command: str) -> None:
     """Put figures into a bundle's card, the command that printed them; of a segmentation also what a volume costs on
-    this machine."""
+    this machine, where that can be measured."""
     card = dict(read_bundle(folder).card)
-    expected = {"expected": _expected(folder)} if kind_of(card) == "segmentation" else {}
+    measurable = kind_of(card) == "segmentation" and can_measure_peak(torch.device("cpu"))
+    expected = {"expected": _expected(folder)} if measurable else {}
     _write_sealed({**card, "metrics": _finite(metrics), "metrics_command": command, **expected}, folder)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import TypeVar
 
 from ScaleEquivSegLib.cli.console import ProgressBar, say
@@ -23,15 +24,15 @@ def followed(entries: Sequence[T], phase: str, clock: Callable[[], float] = time
     if not _is_first():
         yield from entries
         return
-    bar, remaining, told = ProgressBar(), Remaining(clock), clock()
-    for number, entry in enumerate(entries):
-        bar.update(phase, number / len(entries))
-        seconds = remaining.update(phase, number / len(entries))
-        if not bar.visible and clock() - told >= SECONDS_BETWEEN_LINES:
-            told = clock()
-            say(f"{phase}: {number} of {len(entries)}{left(seconds)}")
-        yield entry
-    bar.close()
+    remaining, told = Remaining(clock), clock()
+    with closing(ProgressBar()) as bar:
+        for number, entry in enumerate(entries):
+            bar.update(phase, number / len(entries))
+            seconds = remaining.update(phase, number / len(entries))
+            if not bar.visible and clock() - told >= SECONDS_BETWEEN_LINES:
+                told = clock()
+                say(f"{phase}: {number} of {len(entries)}{left(seconds)}")
+            yield entry
 
 
 def _is_first() -> bool:

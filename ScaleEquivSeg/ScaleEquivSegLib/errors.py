@@ -10,7 +10,7 @@ class SegmentationError(Exception):
 
 
 class BadRequest(SegmentationError):
-    """A request to the worker that is none, or that lacks something."""
+    """A request that is none, that lacks something, or that asks for what does not go together."""
 
     exit_code = 2
 

@@ -159,11 +159,11 @@ def _evaluate(options: argparse.Namespace) -> None:
             options.cases,
             options.device,
         )
+    print_figures(figures, options.json)
     if options.note:
         from ..export import note_measurements
 
         note_measurements(options.bundle, figures, this_command())
-    print_figures(figures, options.json)
 
 
 def _check_outputs(options: argparse.Namespace, *others: Path | None) -> None:
@@ -236,7 +236,7 @@ def _equivariance(options: argparse.Namespace) -> None:
     image = options.image[0] if options.image else None
     names = options.network or list(NETWORKS)
     if unknown := sorted(set(names) - set(NETWORKS)):
-        raise SystemExit(f"unknown network {', '.join(unknown)}; known: {', '.join(NETWORKS)}")
+        raise BadRequest(f"unknown network {', '.join(unknown)}; known: {', '.join(NETWORKS)}")
     if options.ablation:
         print_figures(ablate(options.seed), options.json)
         return
@@ -265,6 +265,6 @@ def _benchmark(options: argparse.Namespace) -> None:
         return
     names = options.cases or tuple(CASES)
     if unknown := sorted(set(names) - set(CASES)):
-        raise SystemExit(f"unknown case {', '.join(unknown)}; known: {', '.join(CASES)}")
+        raise BadRequest(f"unknown case {', '.join(unknown)}; known: {', '.join(CASES)}")
     conditions = Conditions(options.repeats or Conditions.repeats, pick_device(options.device or "cpu"))
     print_figures(benchmark(names, conditions), options.json)
