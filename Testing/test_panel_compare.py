@@ -108,6 +108,7 @@ def test_compare_marks_where_each_alone_has_found_something(user: Comparer) -> N
     one, two = user.pair()
     assert user.compare() == "Done."
     agreement = user.named("one / two: agreement")
+    assert not agreement.GetDisplayNode().GetVisibility3D()
     a, b = (any_class(node, user.volume) for node in (one, two))
     for segment, mask in {"Only one": a & ~b, "Only two": b & ~a, "Both": a & b}.items():
         assert mask.any()
@@ -314,6 +315,7 @@ def test_the_worker_itself_compares_while_slicer_stays_usable(user: Comparer) ->
     assert user.ui.compareButton.text == "Cancel"
     assert not user.ui.segmentButton.enabled
     for other in (user.ui.segmentButton, user.ui.probeButton):
+        assert not other.enabled
         assert other.toolTip == "Something runs already; wait for its end, or cancel it."
     user.wait()
     assert user.said == "Done."

@@ -113,6 +113,20 @@ def test_a_folder_of_models_is_added_remembered_and_removed(user: User, tmp_path
     assert (tmp_path / "mine").is_dir()
 
 
+def test_of_two_folders_of_models_the_chosen_one_is_removed(user: User, tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        renamed(tmp_path / name, name)
+        add_models(user, tmp_path / name)
+    user.ui.modelsBox.collapsed = False
+    assert user.ui.foldersSelector.currentText == str(tmp_path / "three")  # the last one added
+    user.ui.foldersSelector.currentText = str(tmp_path / "two")
+    user.ui.removeModelsButton.click()
+    assert user.entries(user.ui.foldersSelector) == [str(tmp_path / name) for name in ("one", "three")]
+    assert user.entries(user.ui.baselineModelSelector) == ["one", "phantom-unet", "three"]
+    user.ui.removeModelsButton.click()
+    user.ui.removeModelsButton.click()
+
+
 def test_a_model_chosen_in_place_of_its_folder_is_found_too(user: User, tmp_path: Path) -> None:
     add_models(user, renamed(tmp_path, "mine"))
     assert "mine" in user.entries(user.ui.baselineModelSelector)

@@ -49,8 +49,12 @@ def set_replacing(user: User) -> None:
     user.ui.replaceNonfiniteCheckBox.click()
 
 
-def set_half(user: User) -> None:
+def set_bfloat16(user: User) -> None:
     user.ui.precisionSelector.currentText = "Half (bfloat16)"
+
+
+def set_float16(user: User) -> None:
+    user.ui.precisionSelector.currentText = "Half (float16)"
 
 
 def set_auto(user: User) -> None:
@@ -63,7 +67,8 @@ def set_auto(user: User) -> None:
         (set_planes, "slab", 7, None),
         (set_mirror, "mirror", True, False),
         (set_replacing, "replace_nonfinite", True, False),
-        (set_half, "precision", "bfloat16", "float32"),
+        (set_bfloat16, "precision", "bfloat16", "float32"),
+        (set_float16, "precision", "float16", "float32"),
         (set_auto, "device", "auto", "cpu"),
     ],
 )
@@ -110,6 +115,36 @@ def test_devices_are_asked_for_when_advanced_is_opened_and_not_before(quick: Use
     assert worker_of(quick).segmented[0]["device"] == "cuda:1"
 
 
+def test_devices_that_a_cancelled_run_left_unknown_are_asked_for_with_the_next_one(quick: User) -> None:
+    worker = worker_of(quick)
+    worker.devices, worker.answers = GPUS, False
+    quick.ui.advancedBox.collapsed = False
+    quick.start()
+    quick.widget.panel.stop("Cancelled.")
+    worker.answers = True
+    quick.start()
+    quick.wait()
+    quick.host.process_events()
+    assert "MPS (Apple GPU)" in quick.entries(quick.ui.deviceSelector)
+    asked = [request["type"] for request in worker.requests]
+    assert asked == ["devices", "segment", "segment", "devices"]
+    quick.start()
+    quick.wait()
+    assert worker.requests[-1]["type"] == "segment"
+
+
+def test_while_something_runs_nothing_that_it_depends_on_can_be_changed(quick: User) -> None:
+    worker_of(quick).answers = False
+    selectors = (quick.ui.equivariantOutputSelector, quick.ui.baselineOutputSelector)
+    for button in (quick.ui.segmentButton, quick.ui.probeButton):
+        assert quick.ui.networkSection.enabled
+        assert all(selector.enabled for selector in selectors)
+        button.click()
+        assert not quick.ui.networkSection.enabled
+        assert not any(selector.enabled for selector in selectors)
+        quick.widget.panel.stop("Done.")
+
+
 def test_the_devices_are_those_that_the_worker_itself_finds(user: User) -> None:
     user.ui.advancedBox.collapsed = False
     assert user.host.wait_until(lambda: not user.widget.panel.desk._asked, 120)
@@ -121,6 +156,8 @@ def test_the_devices_are_those_that_the_worker_itself_finds(user: User) -> None:
 def test_a_device_of_another_machine_is_shown_as_not_found_and_kept(quick: User) -> None:
     quick.parameters.device = "cuda:3"
     assert quick.ui.deviceSelector.currentText == "cuda:3 (not found so far)"
+    # A narrow panel cuts it off.
+    assert quick.ui.deviceSelector.toolTip == f"cuda:3 (not found so far)\n{quick.ui.deviceSelector.whatsThis}"
     assert quick.parameters.device == "cuda:3"
 
 

@@ -33,6 +33,9 @@ class Desk:
         self._last_words = ""
         """The last line that the worker printed since the job began, empty if it printed none."""
         self._asked: dict[str, Callable[[Message], None]] = {}
+        """What to do with the answer to each question that the worker has been asked beside the job."""
+        self._open: dict[str, Callable[[Message], None]] = {}
+        """The same of questions that a worker was ended without having answered."""
         # With a parent it ends with the panel.
         self._soon = qt.QTimer(ui.logText)
         self._soon.setSingleShot(True)
@@ -85,6 +88,8 @@ class Desk:
         self.ui.progressBar.show()
         self._say(_("Starting…"))  # what became of the last job is not to be read for what becomes of this one
         self._job.start()
+        for kind in list(self._open):
+            self.ask(kind, self._open.pop(kind))
         self.changed()
 
     def cancel(self) -> None:
@@ -102,7 +107,7 @@ class Desk:
     def stop(self, reason: str) -> None:
         """End the job and the worker at once: the scene or the application closes, or the worker does not listen."""
         self.worker.stop()
-        self._asked.clear()
+        self._leave_open()
         if self._job is not None:
             self._job.end(reason)
 
@@ -131,8 +136,13 @@ class Desk:
         self._last_words = line.strip() or self._last_words
         self.log(line)
 
-    def _on_worker_end(self, reason: str) -> None:
+    def _leave_open(self) -> None:
+        """The worker is gone; the next one is asked what this one has not answered."""
+        self._open |= self._asked
         self._asked.clear()
+
+    def _on_worker_end(self, reason: str) -> None:
+        self._leave_open()
         if self._job is None:
             self.log(reason)
         else:

@@ -204,11 +204,13 @@ class WorkerProcess:
     def _ended(self, code: int, status: int) -> None:
         self._read_replies()
         self._read_log()
-        # PythonSlicer may be a launcher, which ends with 128 and the number of the signal that ended its child.
+        # PythonSlicer may be a launcher: of a child that was killed a shell tells 128 and the signal, Slicer's tells 1.
         if status == qt.QProcess.CrashExit or code > 128:
             self._forget(_("The computing process was killed or crashed."))
         else:
-            self._forget(_("The computing process ended with code {code}.").format(code=code))
+            self._forget(
+                _("The computing process ended with code {code}: it failed, crashed, or was killed.").format(code=code)
+            )
 
     def _forget(self, reason: str) -> None:
         process, self._process = self._process, None
