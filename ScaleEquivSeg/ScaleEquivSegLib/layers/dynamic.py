@@ -33,7 +33,7 @@ class ScaleAttention(nn.Module):
 
     Rescaling F shifts D along the scale axis and magnifies it, and alpha with it. The descriptor is a mean: a sum would
     grow with the cube of the scale. Voxels whose filter reaches over the border are left out of it. A mean over space
-    depends on the whole volume, so only `local` attention can be computed tile by tile.
+    depends on the whole volume, so only `local` attention can be computed slab by slab.
 
     maps: per scale (batch, channel, x, y, z) -> (batch, K, x, y, z), with 1 for axes alpha does not depend on
     """
