@@ -17,6 +17,8 @@ from monai import transforms as mt
 from monai.networks.layers.convutils import gaussian_1d
 from torch import Tensor
 
+from ScaleEquivSegLib.bundles import left_right_axis
+
 from .config import Augmentation
 from .preparation import Example, Task
 
@@ -35,7 +37,7 @@ class Augmenter:
         self.how = how
         spacing = np.array(task.spacing)
         self.in_voxels = spacing / spacing[:, None]
-        self.left_right = next(axis for axis, letter in enumerate(task.orientation) if letter in "RL")
+        self.left_right = left_right_axis(task.orientation)
         self.mirrored_classes = torch.tensor(task.mirrored_classes, dtype=torch.uint8)
         self.looks = looks(how)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ScaleEquivSegLib.bundles import Channel, Label
+from ScaleEquivSegLib.bundles import Channel, Label, mirrored_classes
 from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.labelmap import class_key, segment_names
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
@@ -45,8 +45,7 @@ class Task:
     @property
     def mirrored_classes(self) -> tuple[int, ...]:
         """For each class, the background first, the one that a mirror shows it as."""
-        value_of = {label.name: label.value for label in self.labels}
-        return (0, *(value_of[label.opposite] for label in self.labels))
+        return mirrored_classes(self.labels)
 
 
 @dataclass(frozen=True, eq=False)

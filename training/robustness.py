@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ScaleEquivSegLib.bundles import Bundle, read_bundle
+from ScaleEquivSegLib.bundles import Bundle, left_right_axis, read_bundle
 from ScaleEquivSegLib.segmentation import Model, load_model, segment
 from ScaleEquivSegLib.shades import Hounsfield
 from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, resample, working_geometry
@@ -74,7 +74,7 @@ def both_sides(scan: Scan, bundle: Bundle) -> Scan:
 
 def _left_right(bundle: Bundle) -> int:
     """The axis of the arrays (k, j, i) along which left turns into right."""
-    return 2 - next(axis for axis, letter in enumerate(bundle.orientation) if letter in "RL")
+    return 2 - left_right_axis(bundle.orientation)
 
 
 def in_wider_view(scan: Scan, bundle: Bundle) -> Scan:

@@ -114,8 +114,7 @@ class Bundle:
     @property
     def mirrored_classes(self) -> tuple[int, ...]:
         """For each class of the network, the background first, the one that a mirror shows it as."""
-        value_of = {label.name: label.value for label in self.labels}
-        return (0, *(value_of[label.opposite] for label in self.labels))
+        return mirrored_classes(self.labels)
 
     @property
     def is_baseline(self) -> bool:
@@ -128,6 +127,17 @@ class RefusedBundle:
 
     folder: Path
     reason: str
+
+
+def mirrored_classes(labels: Sequence[Label]) -> tuple[int, ...]:
+    """For each class of a network, the background first, the one that a mirror shows it as."""
+    value_of = {label.name: label.value for label in labels}
+    return (0, *(value_of[label.opposite] for label in labels))
+
+
+def left_right_axis(orientation: str) -> int:
+    """Which axis of a volume in an orientation such as RAS is the one that a mirror turns round."""
+    return next(axis for axis, letter in enumerate(orientation) if letter in "RL")
 
 
 def bundled_models() -> Path:

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 import torch
 
 from . import __version__
-from .bundles import Bundle, Channel, check_kind
+from .bundles import Bundle, Channel, check_kind, left_right_axis
 from .card import seal_of
 from .devices import Precision, arithmetic, ever_thinner, pick_device, run_where_it_fits
 from .errors import BadBundle
@@ -206,8 +206,8 @@ def _label_upright(
     """Labels of a part of volumes that are already in the bundle's orientation, and where they were computed."""
     image, working = _working_image_upright(channels, model.bundle)
     back = _WayBack.between(working, channels[0].geometry, part)
-    left_right = next(axis for axis, letter in enumerate(model.bundle.orientation) if letter in "RL")
-    mirror = Mirror(left_right, model.bundle.mirrored_classes) if settings.mirror else None
+    bundle = model.bundle
+    mirror = Mirror(left_right_axis(bundle.orientation), bundle.mirrored_classes) if settings.mirror else None
 
     def run(where: torch.device, slab: int | None) -> np.ndarray:
         with arithmetic(where, settings.precision, settings.deterministic):

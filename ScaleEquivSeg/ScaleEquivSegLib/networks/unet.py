@@ -109,9 +109,9 @@ class ConvBlock(nn.Module):
         return self.dropout(self.norm(self.conv(maps))).each(self.activation)
 
 
-def plain_unet(scale_axis: Mapping[str, Any] | None = None, **arguments: Any) -> UNet:
-    """Ordinary 3x3x3 convolutions, on the image alone unless told otherwise: the baseline."""
-    return UNet(PlainConv, _scale_axis(scale_axis), **arguments)
+def plain_unet(**arguments: Any) -> UNet:
+    """Ordinary 3x3x3 convolutions on the image alone: the baseline."""
+    return UNet(PlainConv, ScaleAxis(), **arguments)
 
 
 def scale_equivariant_unet(
