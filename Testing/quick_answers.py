@@ -45,7 +45,9 @@ def swept(scales: Sequence[float], against_reference: bool, bundle: str | Path) 
         }
         for scale in scales
     ]
-    return {"scales": at_scales, "bundle": Path(bundle).name}
+    name = Path(bundle).name
+    origin = {"bundle_version": "1.0.0", "weights_sha256": f"weights of {name}", "input_voxels_sha256": "voxels"}
+    return {"scales": at_scales, "bundle": name, **origin}
 
 
 def _answer(request: Request, _models: Any, progress: answers.Progress) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ import slicer
 import slicerhost
 from panel_user import QUICK, QuickWorker, User, views_in_another_slicer
 from quick_answers import swept
-from ScaleEquivSegLib.bundles import Label
+from ScaleEquivSegLib.bundles import Label, bundled_models, read_bundle
 from ScaleEquivSegLib.labelmap import read_labelmap
 from ScaleEquivSegLib.mrml.layouts import PLOT_LAYOUT, PLOT_VIEW
 from ScaleEquivSegLib.mrml.placing import region_seen_from
@@ -328,13 +328,20 @@ def test_a_name_that_no_file_can_have_is_not_suggested_for_one(user: Prober) -> 
 
 def test_the_table_is_exported_whole_and_replaces_nothing_unasked(user: Prober, tmp_path: Path) -> None:
     user.quicken()
-    user.choose(user.load(QUICK))
+    user.choose(user.load(QUICK), "Both")
     user.probe()
     path = tmp_path / "größe.csv"
     user.host.answer = str(tmp_path / "größe")
     user.ui.exportTableButton.click()
     heading, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    assert {title: [float(row[n]) for row in rows] for n, title in enumerate(heading)} == user.table()
+    table = user.table()
+    assert {title: [float(row[n]) for row in rows] for n, title in enumerate(heading[: len(table)])} == table
+    assert dict(zip(heading[len(table) :], rows[-1][len(table) :], strict=True)) == {
+        "bundle": "phantom-se_unet; phantom-unet",
+        "bundle_version": "1.0.0",
+        "weights_sha256": "weights of phantom-se_unet; weights of phantom-unet",
+        "input_voxels_sha256": "voxels",
+    }
     # With the whole name Qt asks, and without the ending, which it does not know, we do.
     for chosen, question in ((path, "größe.csv already exists"), (path.with_suffix(""), f"Replace {path}?")):
         for agreed in (False, True):
@@ -375,6 +382,10 @@ def test_the_worker_itself_finds_at_scale_1_what_it_finds_unscaled_and_can_be_ca
     user.probe()
     assert user.table()["Scale"] == [0.5, 1.0]
     assert user.table()["phantom-unet with itself"][1] == 1.0
+    assert (
+        user.only("vtkMRMLTableNode").GetAttribute("ScaleEquivSeg.weights_sha256")
+        == read_bundle(bundled_models() / "phantom-unet").sha256
+    )
 
 
 def test_a_saved_scene_shows_the_chart_and_the_choices_again(user: Prober, tmp_path: Path) -> None:

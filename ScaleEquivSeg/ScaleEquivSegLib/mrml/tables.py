@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import slicer
 import vtk
 
 from ..whole_files import write_csv
+from .segmentations import ATTRIBUTES
+
+ORIGIN = ("bundle", "bundle_version", "weights_sha256", "input_voxels_sha256")
+"""What a table of figures keeps of where they come from: attributes of the node, and columns of the file."""
 
 
 def fill_table(node: slicer.vtkMRMLTableNode, titles: Sequence[str], rows: Sequence[Sequence[str | float]]) -> None:
@@ -27,9 +31,17 @@ def fill_table(node: slicer.vtkMRMLTableNode, titles: Sequence[str], rows: Seque
     node.EndModify(was_modifying)
 
 
+def keep_origin(node: slicer.vtkMRMLTableNode, answers: Sequence[Mapping[str, str]]) -> None:
+    """Keep where the figures of a table come from, a word for each answer that they were taken from."""
+    for key in ORIGIN:
+        node.SetAttribute(f"{ATTRIBUTES}{key}", "; ".join(dict.fromkeys(answer[key] for answer in answers)))
+
+
 def write_table(node: slicer.vtkMRMLTableNode, path: Path) -> None:
-    """Write a table as CSV, its titles first."""
+    """Write a table as CSV, its titles first and where it comes from last."""
     table = node.GetTable()
     columns = [table.GetColumn(n) for n in range(table.GetNumberOfColumns())]
-    rows = [[column.GetValue(row) for column in columns] for row in range(table.GetNumberOfRows())]
-    write_csv([[column.GetName() for column in columns], *rows], path)
+    origin = {key: node.GetAttribute(f"{ATTRIBUTES}{key}") for key in ORIGIN}
+    known = {key: told for key, told in origin.items() if told is not None}
+    rows = [[*(column.GetValue(row) for column in columns), *known.values()] for row in range(table.GetNumberOfRows())]
+    write_csv([[*(column.GetName() for column in columns), *known], *rows], path)

@@ -19,7 +19,7 @@ from ..mrml.labels import FoundLabels, labels_on_grid
 from ..mrml.plots import Curve, fill_chart
 from ..mrml.products import mark_products_out_of_date, product
 from ..mrml.segmentations import reference_notes
-from ..mrml.tables import fill_table
+from ..mrml.tables import fill_table, keep_origin
 from ..volume import Volume, write_volume
 from .job import Reply, Request
 from .segmenting import region_values, written_volumes
@@ -120,6 +120,7 @@ class Probing:
         titles = [_("Scale"), *(title for column in columns for title in column.by_class)]
         values = [scales, *(dices for column in columns for dices in column.by_class.values())]
         fill_table(table, titles, list(zip(*values, strict=True)))
+        keep_origin(table, replies)
         chart = product("vtkMRMLPlotChartNode", CHART, sources, _("{case}: scale probe").format(case=case))
         fill_chart(chart, table, titles[0], [column.curve for column in columns])
         chart.SetTitle(chart.GetName())
