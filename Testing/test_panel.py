@@ -171,7 +171,7 @@ def test_a_worker_that_cannot_start_is_reported_with_its_log_and_the_panel_works
         patch.setattr(worker_process, "LIBRARY_PARENT", tmp_path)
         user.start()
         user.wait()
-    assert user.status == "The computing process ended with code 1. the disk is gone"
+    assert user.status == "The computing process ended with code 1: it failed, crashed, or was killed. the disk is gone"
     assert not user.results
     user.start()
     user.wait()

@@ -445,7 +445,7 @@ def test_a_card_says_what_was_measured_and_what_a_volume_costs_and_stays_sealed(
     config = load_config(CONFIGS / f"{name}.yaml", ["network.arguments={channels: [2, 2]}"])
     network = build_network("unet", {"in_channels": channels, "classes": 3, "channels": [2, 2]})
     export_bundle(network, config, "test", {}, tmp_path)
-    monkeypatch.setattr("training.export.SMALL", (12, 12, 12))
+    monkeypatch.setattr("training.benchmarks.volumes.SMALL", (12, 12, 12))
     note_measurements(tmp_path, {"dice.mean@1": 0.51239, "dice.Nothing@1": math.nan}, "python -m training evaluate")
     card = read_bundle(tmp_path).card
     assert card["metrics"] == {"dice.mean@1": 0.5124}

@@ -22,8 +22,6 @@ from ScaleEquivSegLib.errors import BadBundle
 from ScaleEquivSegLib.networks.unet import parameter_count
 from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
-from .benchmarks.memory import can_measure_peak, in_own_process
-from .benchmarks.volumes import SMALL, measure
 from .config import BadConfig, CaseData, Config, PhantomData, read_settings
 
 UNMEASURED = "none yet: no case was held out to validate on; `python -m training evaluate --note` measures others"
@@ -146,6 +144,9 @@ def note_measurements(folder: Path, metrics: Mapping[str, float], command: str) 
     """Put figures into a bundle's card, the command that printed them; of a segmentation also what a volume costs on
     this machine, where that can be measured."""
     card = dict(read_bundle(folder).card)
+    # The benchmarks take seconds to import, and whoever trains needs none.
+    from .benchmarks.memory import can_measure_peak
+
     measurable = kind_of(card) == "segmentation" and can_measure_peak(torch.device("cpu"))
     expected = {"expected": _expected(folder)} if measurable else {}
     _write_sealed({**card, "metrics": _finite(metrics), "metrics_command": command, **expected}, folder)
@@ -158,6 +159,9 @@ def _finite(figures: Mapping[str, float]) -> dict[str, float]:
 
 def _expected(folder: Path) -> dict[str, Any]:
     """Time and memory of a volume, in a process of its own."""
+    from .benchmarks.memory import in_own_process
+    from .benchmarks.volumes import SMALL, measure
+
     run = in_own_process(measure, read_bundle(folder), SMALL)
     return {
         "size": list(SMALL),

@@ -159,11 +159,11 @@ def _evaluate(options: argparse.Namespace) -> None:
             options.cases,
             options.device,
         )
-    print_figures(figures, options.json)
     if options.note:
         from ..export import note_measurements
 
         note_measurements(options.bundle, figures, this_command())
+    print_figures(figures, options.json)
 
 
 def _check_outputs(options: argparse.Namespace, *others: Path | None) -> None:
