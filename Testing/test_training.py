@@ -453,3 +453,16 @@ def test_a_card_says_what_was_measured_and_what_a_volume_costs_and_stays_sealed(
     assert card["expected"]["size"] == [12, 12, 12]
     assert card["expected"]["seconds"] >= 0
     assert card[SEAL] == seal_of(card)
+
+
+def test_where_memory_cannot_be_measured_figures_are_noted_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(CONFIGS / "phantom_unet.yaml", ["network.arguments={channels: [2, 2]}"])
+    network = build_network("unet", {"in_channels": 1, "classes": 3, "channels": [2, 2]})
+    export_bundle(network, config, "test", {}, tmp_path)
+    monkeypatch.setattr("training.benchmarks.memory.FORGET_PEAK", tmp_path / "only on Linux")
+    note_measurements(tmp_path, {"dice.mean@1": 0.5}, "python -m training evaluate")
+    card = read_bundle(tmp_path).card
+    assert card["metrics"] == {"dice.mean@1": 0.5}
+    assert "expected" not in card
