@@ -46,7 +46,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "compare",
         help="how far two segmentations agree",
         description="Compare two segmentations on one grid. Classes are matched by their segments' names where both "
-        "files have them, by value otherwise.",
+        "files have them, by value otherwise; one that a file with names does not name is left out.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
