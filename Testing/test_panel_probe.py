@@ -19,6 +19,7 @@ from ScaleEquivSegLib.labelmap import read_labelmap
 from ScaleEquivSegLib.mrml.layouts import PLOT_LAYOUT, PLOT_VIEW
 from ScaleEquivSegLib.mrml.placing import region_seen_from
 from ScaleEquivSegLib.mrml.segmentations import import_segmentation
+from ScaleEquivSegLib.mrml.tables import ORIGIN, keep_origin
 from ScaleEquivSegLib.phantom import make_phantom
 from ScaleEquivSegLib.roi import Box
 from ScaleEquivSegLib.scaling import geometric_scales
@@ -355,6 +356,15 @@ def test_the_table_is_exported_whole_and_replaces_nothing_unasked(user: Prober, 
     user.host.answer = ""
     user.ui.exportTableButton.click()  # no file was chosen
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_a_table_comes_from_is_told_of_each_network_in_turn_unless_it_is_the_same_for_all() -> None:
+    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
+    versions = ("1.0.0", "2.0.0", "1.0.0")
+    answers = [dict.fromkeys(ORIGIN, "same") | {"bundle_version": version} for version in versions]
+    keep_origin(table, answers)
+    assert table.GetAttribute("ScaleEquivSeg.bundle_version") == "1.0.0; 2.0.0; 1.0.0"
+    assert table.GetAttribute("ScaleEquivSeg.input_voxels_sha256") == "same"
 
 
 def test_a_table_that_cannot_be_written_is_reported(user: Prober, tmp_path: Path) -> None:

@@ -133,6 +133,20 @@ def test_devices_that_a_cancelled_run_left_unknown_are_asked_for_with_the_next_o
     assert worker.requests[-1]["type"] == "segment"
 
 
+def test_devices_that_were_asked_for_anew_meanwhile_are_not_asked_for_again(quick: User) -> None:
+    worker = worker_of(quick)
+    worker.devices, worker.answers = GPUS, False
+    quick.ui.advancedBox.collapsed = False
+    quick.widget.panel.stop("")
+    worker.answers = True
+    quick.ui.advancedBox.collapsed = True
+    quick.ui.advancedBox.collapsed = False
+    quick.host.process_events()
+    quick.start()
+    quick.wait()
+    assert [request["type"] for request in worker.requests] == ["devices", "devices", "segment"]
+
+
 def test_while_something_runs_nothing_that_it_depends_on_can_be_changed(quick: User) -> None:
     worker_of(quick).answers = False
     selectors = (quick.ui.equivariantOutputSelector, quick.ui.baselineOutputSelector)

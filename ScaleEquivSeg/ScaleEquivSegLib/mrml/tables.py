@@ -32,9 +32,10 @@ def fill_table(node: slicer.vtkMRMLTableNode, titles: Sequence[str], rows: Seque
 
 
 def keep_origin(node: slicer.vtkMRMLTableNode, answers: Sequence[Mapping[str, str]]) -> None:
-    """Keep where the figures of a table come from, a word for each answer that they were taken from."""
+    """Keep where the figures of a table come from: of each answer in turn, or once what is the same for all."""
     for key in ORIGIN:
-        node.SetAttribute(f"{ATTRIBUTES}{key}", "; ".join(dict.fromkeys(answer[key] for answer in answers)))
+        told = [answer[key] for answer in answers]
+        node.SetAttribute(f"{ATTRIBUTES}{key}", "; ".join(told if len(set(told)) > 1 else told[:1]))
 
 
 def write_table(node: slicer.vtkMRMLTableNode, path: Path) -> None:

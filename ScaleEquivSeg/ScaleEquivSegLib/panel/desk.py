@@ -88,8 +88,8 @@ class Desk:
         self.ui.progressBar.show()
         self._say(_("Starting…"))  # what became of the last job is not to be read for what becomes of this one
         self._job.start()
-        for kind in list(self._open):
-            self.ask(kind, self._open.pop(kind))
+        for kind, on_answer in list(self._open.items()):
+            self.ask(kind, on_answer)
         self.changed()
 
     def cancel(self) -> None:
@@ -118,6 +118,7 @@ class Desk:
 
     def ask(self, kind: str, on_answer: Callable[[Message], None]) -> None:
         """Ask the worker something beside the job; where there is no answer, the log says why."""
+        self._open.pop(kind, None)
         if kind not in self._asked:
             self._asked[kind] = on_answer
             self.worker.send({"type": kind, "id": kind})
