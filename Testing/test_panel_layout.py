@@ -49,6 +49,20 @@ def unfold(user: User) -> None:
     user.host.process_events()
 
 
+def cut_texts(top: Any) -> list[str]:
+    """What labels, buttons and check boxes say without the room to say it, or beyond the panel's right edge."""
+    shown = [each for kind in (qt.QLabel, qt.QPushButton, qt.QCheckBox) for each in top.findChildren(kind)]
+    shown = [each for each in shown if each.isVisibleTo(top) and each.text]
+    assert len(shown) > 30
+    return [each.text for each in shown if too_small(each) or place(each, top)[1] + each.width > top.width]
+
+
+def too_small(widget: Any) -> bool:
+    if isinstance(widget, qt.QLabel) and widget.wordWrap:
+        return bool(widget.height < widget.heightForWidth(widget.width))
+    return bool(widget.width < widget.sizeHint.width())
+
+
 @pytest.fixture
 def unfolded(user: User) -> User:
     """The panel with every box open, and a volume whose name is long."""
@@ -70,6 +84,7 @@ def test_the_panel_fits_into_320_pixels(unfolded: User, tmp_path: Path) -> None:
     unfold(user)
     user.host.grab(user.widget, tmp_path / "panel.png", width=320)
     assert qt.QImage(str(tmp_path / "panel.png")).width() == 320
+    assert cut_texts(user.widget.parent) == []
 
 
 def test_every_control_has_a_tooltip(unfolded: User) -> None:
@@ -112,7 +127,8 @@ def test_the_tab_key_goes_through_the_panel_from_top_to_bottom(unfolded: User, t
 
 
 def test_the_panel_has_no_style_of_its_own() -> None:
-    assert "styleSheet" not in UI.read_text(encoding="utf-8")
+    sources = [UI, MODULE, *(MODULE.parent / "ScaleEquivSegLib").rglob("*.py")]
+    assert [path.name for path in sources if "stylesheet" in path.read_text(encoding="utf-8").lower()] == []
 
 
 def test_a_scene_saved_and_reopened_shows_every_choice_again(user: User, tmp_path: Path) -> None:

@@ -51,6 +51,19 @@ def test_the_card_of_what_runs_is_shown_in_full(user: User) -> None:
     assert "Limits" in user.ui.baselineModelSelector.itemData(0, qt.Qt.ToolTipRole)
 
 
+def test_details_stay_where_they_were_scrolled_to_until_another_network_is_chosen(user: User) -> None:
+    user.ui.detailsBox.collapsed = False
+    user.host.process_events()
+    bar = user.ui.detailsText.verticalScrollBar()
+    bar.value = 40
+    user.choose(user.load(QUICK), "Both")
+    user.host.process_events()
+    assert bar.value == 40
+    user.ui.networkSelector.currentText = "Baseline"
+    user.host.process_events()
+    assert bar.value == 0
+
+
 def test_a_model_that_tells_pictures_apart_is_shown_with_the_reason_why_it_is_not_offered(
     user: User, tmp_path: Path
 ) -> None:

@@ -304,6 +304,17 @@ def test_the_chart_is_shown_below_the_slices_and_the_former_layout_comes_back(us
     assert not user.ui.showPlotButton.enabled
 
 
+def test_charts_of_others_are_shown_elsewhere(user: Prober) -> None:
+    user.quicken()
+    user.choose(user.load(QUICK), "Both")
+    user.probe()
+    ours = user.shown_chart()
+    theirs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", "theirs")
+    slicer.app.applicationLogic().GetSelectionNode().SetActivePlotChartID(theirs.GetID())
+    slicer.app.applicationLogic().PropagatePlotChartSelection()
+    assert user.shown_chart() is ours
+
+
 def test_plot_and_side_by_side_lead_back_to_the_layout_of_the_user(user: Prober) -> None:
     user.quicken()
     user.choose(user.load(QUICK), "Both")

@@ -369,9 +369,11 @@ def test_without_the_pytorch_extension_that_is_installed_and_a_restart_asked_for
             asked.append((name, restart, self.interactive))
             return True
 
-    monkeypatch.setattr(type(slicer.app), "extensionsManagerModel", lambda self: Manager())
+    manager = Manager()
+    monkeypatch.setattr(type(slicer.app), "extensionsManagerModel", lambda self: manager)
     quick.ui.segmentButton.click()
     assert asked == [("PyTorch", False, False)]
+    assert manager.interactive
     assert quick.status.startswith("The PyTorch extension was installed. Restart Slicer")
     monkeypatch.setattr(type(slicer.app), "extensionsManagerModel", lambda self: model)
     quick.ui.segmentButton.click()  # on a machine without network

@@ -43,6 +43,16 @@ def test_the_user_may_leave_the_layout_by_other_means(user: Comparer) -> None:
     assert user.layout == RED_ALONE
 
 
+@pytest.mark.parametrize("former", [None, "98765"])
+def test_from_a_layout_that_is_not_known_here_it_leads_to_four_views(user: Comparer, former: str | None) -> None:
+    user.pair()
+    user.ui.sideBySideButton.click()
+    node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+    node.SetAttribute("ScaleEquivSeg.FormerLayout", former)  # as in a scene from elsewhere
+    user.ui.sideBySideButton.click()
+    assert user.layout == FOUR_UP
+
+
 def test_the_users_own_views_stay_where_they_are_while_those_side_by_side_are_scrolled(user: Comparer) -> None:
     red = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
     red.GetSliceCompositeNode().SetBackgroundVolumeID(user.volume.GetID())

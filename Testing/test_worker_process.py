@@ -140,6 +140,20 @@ while True:
 """
 
 
+def test_names_of_files_and_the_log_are_in_utf8_whatever_the_environment(
+    listen: Listen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    for name, value in foreign.items():
+        monkeypatch.setenv(name, value)
+    ears = listen(
+        "ready(); name = 'Sch\\xe4del \\u982d'; open(name, 'w').close(); print(name, file=sys.stderr); input()"
+    )
+    wait(lambda: ears.log)
+    assert ears.log == ["Schädel 頭"]
+    assert (tmp_path / "Schädel 頭").exists()
+
+
 @pytest.mark.parametrize("program", ["time.sleep(60)", GARBAGE], ids=["silence", "garbage"])
 def test_a_worker_that_hangs_or_babbles_at_start_is_ended(listen: Listen, tmp_path: Path, program: str) -> None:
     ears = listen(program, silence_s=1)
