@@ -99,8 +99,7 @@ def test_two_files_are_compared_as_the_command_line_does(folder: Path, tmp_path:
 def test_regions_of_disagreement_come_largest_first_with_their_place(folder: Path, tmp_path: Path) -> None:
     regions = answer_to(compare_request(folder, tmp_path / "map.seg.nrrd"))["regions"]
     labels = read_volume(folder / "labels.nrrd")
-    assert regions[0]["voxels"] == (labels.array == 2).sum()
-    assert regions[-1]["voxels"] == 12
+    assert regions[0]["ml"] == pytest.approx((labels.array == 2).sum() * labels.geometry.voxel_ml)
     assert regions[-1]["ml"] == pytest.approx(12 * labels.geometry.voxel_ml)
     assert np.allclose(regions[-1]["centre"], labels.geometry.to_ras(np.array([2, 1.5, 1.5])))
 
@@ -116,7 +115,7 @@ def test_of_many_regions_the_largest_are_told_and_all_are_counted(tmp_path: Path
     reply = answer_to(compare_request(tmp_path, tmp_path / "map.seg.nrrd", **files))
     assert len(reply["regions"]) == answers.REGIONS_TOLD
     assert reply["figures"]["disagreement_regions"] == 512
-    assert [region["voxels"] for region in reply["regions"][:2]] == [2, 1]
+    assert [region["ml"] for region in reply["regions"][:2]] == pytest.approx([0.002, 0.001])
 
 
 @pytest.mark.parametrize(

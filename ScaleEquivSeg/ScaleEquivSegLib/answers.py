@@ -77,8 +77,6 @@ def _segment(request: SegmentRequest, models: Models, progress: Progress) -> Ans
     return {
         "output": str(request.output),
         "ml": dict(result.ml),
-        "seconds": result.seconds,
-        "device": result.device,
         "warnings": list(result.warnings),
         "provenance": result.provenance(),
     }
@@ -123,10 +121,7 @@ def _compare(request: CompareRequest, progress: Progress) -> Answer:
     return {
         "output": str(request.output),
         "figures": finite(compared.figures(0)),
-        "regions": [
-            {"voxels": region.voxels, "ml": region.ml, "centre": list(region.centre)}
-            for region in compared.regions[:REGIONS_TOLD]
-        ],
+        "regions": [{"ml": region.ml, "centre": list(region.centre)} for region in compared.regions[:REGIONS_TOLD]],
     }
 
 

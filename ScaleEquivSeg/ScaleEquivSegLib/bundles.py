@@ -26,6 +26,8 @@ NETWORKS = (BASELINE, "se_unet", "dynamic_se_unet", "pyramid_unet", "published_s
 CLASSIFIERS = ("plain_classifier", "static_classifier", "dynamic_classifier")
 """Those that a bundle for classification may have."""
 Kind = Literal["segmentation", "classification"]
+LARGEST_LABEL = 65535
+"""The largest value that a file of labels may have for a class."""
 TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .bundles import Label
+from .bundles import LARGEST_LABEL, Label
 from .errors import UnreadableVolume, UnsuitableVolume
 from .names import itk_name
 from .volume import Geometry, Volume, read_volume
 
-LARGEST_LABEL = 65535
 MOST_CLASSES = 256
 """A volume with more different values is taken for an image."""
 

@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from .bundles import LARGEST_LABEL
 from .card import strict_json
 from .errors import BadRegion, BadRequest
 from .roi import Box
@@ -22,7 +23,6 @@ from .scaling import check_scales
 PROTOCOL = 4
 """The number of this form of requests and replies; the worker's `ready` says it."""
 LINE_BYTES_AT_MOST = 2**20
-LARGEST_LABEL_VALUE = 65535
 
 T = TypeVar("T")
 
@@ -70,8 +70,8 @@ class CompareRequest:
     against_reference: bool = False
 
     def __post_init__(self) -> None:
-        if not all(1 <= value <= LARGEST_LABEL_VALUE for value in self.names):
-            raise BadRequest(f"'names' must be of values from 1 to {LARGEST_LABEL_VALUE}.")
+        if not all(1 <= value <= LARGEST_LABEL for value in self.names):
+            raise BadRequest(f"'names' must be of values from 1 to {LARGEST_LABEL}.")
         if len(set(self.names.values())) < len(self.names) or not all(self.names.values()):
             raise BadRequest("'names' must be different from each other, and none may be empty.")
 

@@ -16,8 +16,6 @@ from .scaling import magnified, magnified_box, magnified_grid, magnified_labels,
 from .segmentation import Model, Progress, Settings, segment
 from .volume import Geometry, Volume
 
-SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
-
 
 @dataclass(frozen=True)
 class AtScale:
@@ -31,7 +29,7 @@ class AtScale:
 def scale_sweep(
     channels: Sequence[Volume],
     model: Model,
-    scales: Sequence[float] = SCALES,
+    scales: Sequence[float],
     reference: Volume | None = None,
     settings: Settings = Settings(),
     progress: Progress = lambda phase, fraction: None,

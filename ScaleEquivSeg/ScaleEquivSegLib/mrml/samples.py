@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import slicer
 
 from ..bundles import bundle_named
-from ..phantom import PhantomSpec, make_phantom
+from ..phantom import CHANNELS, PhantomSpec, make_phantom
 from ..volume import Volume
 from .segmentations import import_segmentation
 
@@ -20,7 +20,6 @@ SAMPLES: Mapping[str, PhantomSpec] = {
     "phantom 4 channels": PhantomSpec(seed=SEED, channels=4),
 }
 """By the name that the volume gets; of several channels, each has its own."""
-CHANNELS = ("T1", "T1ce", "T2", "FLAIR")
 
 
 def load_sample(name: str) -> tuple[slicer.vtkMRMLNode, ...]:
