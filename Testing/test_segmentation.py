@@ -8,7 +8,9 @@ import gc
 import hashlib
 import json
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from ScaleEquivSegLib.errors import (
 )
 from ScaleEquivSegLib.inference import Mirror, WorkingImage, score_planes
 from ScaleEquivSegLib.networks.sweep import Planes, whole
-from ScaleEquivSegLib.phantom import Phantom, PhantomSpec, make_phantom
+from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.provenance import provenance_path
 from ScaleEquivSegLib.scaling import magnified
 from ScaleEquivSegLib.segmentation import (
@@ -61,15 +63,22 @@ def baseline() -> Model:
     return load_model(read_bundle(bundled_models() / "phantom-unet"))
 
 
-def agreement(phantom: Phantom, model: Model) -> float:
+@pytest.fixture(scope="module")
+def agreement(equivariant: Model) -> Callable[[PhantomSpec], float]:
     """Mean Dice of both parts with the exact labels; checks that the labels lie on the input's own grid."""
-    result = segment(phantom.channels, model, CPU)
-    assert result.labels.geometry is phantom.channels[0].geometry
-    return float(np.mean(list(dice_per_label(result.labels, phantom.labels, model.bundle.labels).values())))
+
+    @cache
+    def measured(spec: PhantomSpec) -> float:
+        phantom = make_phantom(spec)
+        found = segment(phantom.channels, equivariant, CPU).labels
+        assert found.geometry is phantom.channels[0].geometry
+        return float(np.mean(list(dice_per_label(found, phantom.labels, equivariant.bundle.labels).values())))
+
+    return measured
 
 
-def test_the_equivariant_network_finds_phantoms_it_never_saw(equivariant: Model) -> None:
-    assert np.mean([agreement(make_phantom(PhantomSpec(seed=seed)), equivariant) for seed in UNSEEN]) >= 0.95
+def test_the_equivariant_network_finds_phantoms_it_never_saw(agreement: Callable[[PhantomSpec], float]) -> None:
+    assert np.mean([agreement(PhantomSpec(seed=seed)) for seed in UNSEEN]) >= 0.95
 
 
 OBLIQUE = ((0.8, -0.48, 0.36), (0.6, 0.64, -0.48), (0.0, 0.6, 0.8))
@@ -86,11 +95,12 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_labels_are_as_good_on_a_turned_grid_as_on_the_same_grid_upright(equivariant: Model, grid: str) -> None:
+def test_labels_are_as_good_on_a_turned_grid_as_on_the_same_grid_upright(
+    agreement: Callable[[PhantomSpec], float], grid: str
+) -> None:
     upright = {key: value for key, value in GRIDS[grid].items() if key != "direction"}
     found, wanted = (
-        np.mean([agreement(make_phantom(PhantomSpec(seed=seed, **spec)), equivariant) for seed in UNSEEN])
-        for spec in (GRIDS[grid], upright)
+        np.mean([agreement(PhantomSpec(seed=seed, **spec)) for seed in UNSEEN[:2]]) for spec in (GRIDS[grid], upright)
     )
     assert found >= wanted - 0.01
 
