@@ -82,16 +82,22 @@ def test_labels_arrive_voxel_by_voxel_with_their_names_and_colours(direction: st
     assert not node.GetScene().GetNodesByClass("vtkMRMLLabelMapVolumeNode").GetNumberOfItems()
 
 
-def test_a_segment_carries_its_coded_terms() -> None:
+def test_slicer_reads_a_segments_coded_terms() -> None:
     node, volume = volume_node(np.eye(3))
     result = import_segmentation(labels_like(volume), CLASSES, node, "result")
-    entry = vtk.reference("")
-    result.GetSegmentation().GetSegment("Segment_1").GetTag("TerminologyEntry", entry)
-    context, *terms, anatomic_context, region, region_modifier = str(entry).split("~")
-    assert context.startswith("Segmentation category")
-    assert anatomic_context.startswith("Anatomic codes")
-    assert terms == ["123037004^SCT^Anatomical Structure", "12738006^SCT^Brain", "7771000^SCT^Left"]
-    assert (region, region_modifier) == ("^^", "^^")
+    tag = vtk.reference("")
+    result.GetSegmentation().GetSegment("Segment_1").GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), tag)
+    entry = slicer.vtkSlicerTerminologyEntry()
+    assert slicer.vtkSlicerTerminologiesModuleLogic().DeserializeTerminologyEntry(str(tag), entry)
+    assert entry.GetTerminologyContextName().startswith("Segmentation category")
+    assert entry.GetAnatomicContextName().startswith("Anatomic codes")
+    read = [entry.GetCategoryObject(), entry.GetTypeObject(), entry.GetTypeModifierObject()]
+    assert [(term.GetCodingSchemeDesignator(), term.GetCodeValue(), term.GetCodeMeaning()) for term in read] == [
+        ("SCT", "123037004", "Anatomical Structure"),
+        ("SCT", "12738006", "Brain"),
+        ("SCT", "7771000", "Left"),
+    ]
+    assert not entry.GetRegionObject().GetCodeValue()
 
 
 def test_the_result_goes_where_the_scan_goes() -> None:

@@ -48,7 +48,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Label:
-    """One class the network finds; `terminology` names it in coded terms for export.
+    """One class the network finds; `terminology` names it in coded terms for export, each (code, scheme, meaning).
 
     `opposite` is the name of the class that a mirror shows it as: its own, unless it has a side.
     """
@@ -67,9 +67,9 @@ class Label:
 
     @property
     def terminology_tag(self) -> str:
-        """Category, type and its modifier, each (code, scheme, meaning), in the form Slicer stores with a segment."""
-        terms = ("category", "type", "modifier")
-        coded = ["^".join(self.terminology.get(term, ("", "", ""))) for term in terms]
+        """Category, type and its modifier in the form Slicer stores with a segment: scheme^code^meaning of each."""
+        entries = (self.terminology.get(term, ("", "", "")) for term in ("category", "type", "modifier"))
+        coded = [f"{scheme}^{code}^{meaning}" for code, scheme, meaning in entries]
         # context ~ category ~ type ~ type modifier ~ anatomic context ~ region ~ region modifier
         return "~".join([TERMINOLOGY, *coded, "Anatomic codes - DICOM master list", "^^", "^^"])
 
