@@ -162,10 +162,10 @@ def chosen_cases(bundle: Bundle, meant: CaseData, data: Path, split: str | None)
             f"are {split!r} and which it was trained on."
         )
     problems: list[str] = []
-    cases = find_cases(data, bundle.inputs, meant.splits, problems)
+    cases = with_splits(find_cases(data, bundle.inputs, meant.splits, problems), meant.validation, meant.test)
     if not meant.splits:
         cases = as_card_says(cases, bundle, data, split)
-    chosen = to_measure(with_splits(cases, meant.validation, meant.test), split, trained_names(bundle), data)
+    chosen = to_measure(cases, split, trained_names(bundle), data)
     check_cases(chosen, meant, Task.from_card(bundle.card), known=problems)
     return chosen
 

@@ -52,8 +52,8 @@ def measured_pictures(bundle_folder: Path, data: Path, split: str | None = None,
     model = load_classifier(read_bundle(bundle_folder))
     task = PictureTask.from_card(model.bundle.card)
     share = labelling(trained_on(model.bundle)).validation
-    found = as_card_says(find_pictures(data, task.classes), model.bundle, data, split)
-    chosen = to_measure(with_splits(found, share), split, trained_names(model.bundle), data)
+    found = as_card_says(with_splits(find_pictures(data, task.classes), share), model.bundle, data, split)
+    chosen = to_measure(found, split, trained_names(model.bundle), data)
     prepared(chosen, task, data)  # what the engine would refuse is told before anything is measured
     return [_answer(picture, model, device) for picture in chosen]
 
