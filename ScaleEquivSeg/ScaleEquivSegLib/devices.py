@@ -154,8 +154,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _is_missing_there(error: BaseException) -> bool:
-    """Whether an error says that a device has not got an operation; MPS has not every one in every version."""
-    return isinstance(error, NotImplementedError) or "not supported on MPS" in str(error)
+    """Whether an error says that a device has not got an operation, or a precision; MPS has not every one in every
+    version."""
+    said = ("not supported on MPS", "unsupported autocast device_type")
+    return isinstance(error, NotImplementedError) or any(words in str(error) for words in said)
 
 
 def _give_memory_back(device: torch.device) -> None:
