@@ -182,5 +182,5 @@ def test_the_reader_refuses_what_the_published_schema_does_and_nothing_else(tmp_
             assert SCHEMA.is_valid(card)
         elif not any(text in outcome for text in beyond):
             refused += 1
-            assert not SCHEMA.is_valid(card) or ".0" in outcome or "a\\n" in outcome, outcome
+            assert not SCHEMA.is_valid(card) or ".0" in outcome or "e+" in outcome or "a\\n" in outcome, outcome
     assert refused > 100

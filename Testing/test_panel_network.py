@@ -85,7 +85,7 @@ def test_what_a_card_says_is_never_taken_for_html(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_in_one_piece_is_said(tmp_path: Path) -> None:
-    folder = renamed(tmp_path, "whole")
+    folder = renamed(tmp_path, "whole", postprocessing=[])
     assert "largest piece" not in card_as_html(read_bundle(folder))
     change_card(folder, lambda card: card.update(postprocessing=[{"step": "largest_piece", "labels": ["Body"]}]))
     assert "<b>Only the largest piece is kept of:</b> Body</p>" in card_as_html(read_bundle(folder))
