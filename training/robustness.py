@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ScaleEquivSegLib.bundles import Bundle, left_right_axis, read_bundle
+from ScaleEquivSegLib.labelmap import box_around
 from ScaleEquivSegLib.segmentation import Model, load_model, segment
 from ScaleEquivSegLib.shades import Hounsfield
 from ScaleEquivSegLib.volume import AxisOrder, Geometry, Volume, resample, working_geometry
@@ -94,8 +95,8 @@ def in_wider_view(scan: Scan, bundle: Bundle) -> Scan:
 
 def off_centre(scan: Scan, bundle: Bundle) -> Scan:
     """Cut so that what is sought lies at the border: nothing is left before it along each axis."""
-    found = np.argwhere(scan.labels.array > 0)
-    first = [int(n) for n in found.min(0)] if len(found) else [0, 0, 0]
+    box = box_around(scan.labels.array)
+    first = [part.start for part in box] if box else [0, 0, 0]
     rest = [n - start for n, start in zip(scan.labels.array.shape, first, strict=True)]
     grid = _shifted(scan.geometry, first, rest)
 

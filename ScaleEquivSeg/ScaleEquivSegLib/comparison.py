@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from .bundles import Label
 from .errors import UnsuitableVolume
+from .labelmap import box_around
 from .volume import AxisOrder, Geometry, Volume
 
 TOLERANCE_MM = 1.0
@@ -138,23 +139,13 @@ def surface_distances(
 
     A surface voxel has one of its six neighbours outside the mask or outside the grid. Spacing counts i, j, k.
     """
-    occupied = a | b
-    if not occupied.any():
+    box = box_around(a | b)
+    if box is None:
         return np.empty(0), np.empty(0)
-    box = _box_around(occupied)
     check()
     of_a, of_b = (_surface(np.pad(mask[box], 1)) for mask in (a, b))
     check()
     return _distance_to(of_b, spacing, check)[of_a], _distance_to(of_a, spacing, check)[of_b]
-
-
-def _box_around(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """The smallest part of a mask that has all of it; it must have something."""
-    k, j, i = (
-        slice(int(used[0]), int(used[-1]) + 1)
-        for used in (np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
-    )
-    return k, j, i
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
@@ -322,9 +313,9 @@ def disagreement_regions(a: Volume, b: Volume, check: Check = _go_on) -> list[Re
     """Connected pieces in which two segmentations differ, the largest first; corners connect."""
     check_same_grid(a, b)
     differing = a.array != b.array
-    if not differing.any():
+    box = box_around(differing)
+    if box is None:
         return []
-    box = _box_around(differing)
     connect = sitk.ConnectedComponentImageFilter()
     connect.FullyConnectedOn()
     components = _filtered(connect, sitk.GetImageFromArray(differing[box].astype(np.uint8)), check)

@@ -120,6 +120,17 @@ def without_others(labels: Volume, values: Iterable[int]) -> Volume:
     return Volume(kept[labels.array], labels.geometry)
 
 
+def box_around(found: np.ndarray) -> tuple[slice, ...] | None:
+    """The smallest part of an array that has all that is not 0, None if there is nothing."""
+    box = []
+    for axis in range(found.ndim):
+        along = np.flatnonzero(found.any(axis=tuple(other for other in range(found.ndim) if other != axis)))
+        if not along.size:
+            return None
+        box.append(slice(int(along[0]), int(along[-1]) + 1))
+    return tuple(box)
+
+
 def segment_header(labels: Iterable[Label], geometry: Geometry) -> dict[str, str]:
     """What makes a label file a segmentation for Slicer: each class with its name, colour and coded terms."""
     i, j, k = (int(n) - 1 for n in geometry.size)

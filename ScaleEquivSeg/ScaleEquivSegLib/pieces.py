@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import SimpleITK as sitk
 
+from .labelmap import box_around
+
 
 def keep_largest(labels: np.ndarray, values: Sequence[int], before_each: Callable[[], None] = lambda: None) -> None:
     """Leave of each value the largest piece, in place; voxels that touch at a corner are of one piece."""
     for value in values:
         before_each()
-        box = _bounds(labels == value)
+        box = box_around(labels == value)
         if box is None:
             continue
         found = labels[box] == value
@@ -21,14 +23,3 @@ def keep_largest(labels: np.ndarray, values: Sequence[int], before_each: Callabl
         sizes = np.bincount(pieces.ravel())
         sizes[0] = 0
         labels[box][found & (pieces != sizes.argmax())] = 0
-
-
-def _bounds(found: np.ndarray) -> tuple[slice, ...] | None:
-    """The box that holds all there is, None if there is nothing."""
-    box = []
-    for axis in range(found.ndim):
-        along = np.flatnonzero(found.any(axis=tuple(other for other in range(found.ndim) if other != axis)))
-        if not along.size:
-            return None
-        box.append(slice(int(along[0]), int(along[-1]) + 1))
-    return tuple(box)

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..errors import UnsuitableVolume
+from ..labelmap import box_around
 
 Source: TypeAlias = "slicer.vtkMRMLScalarVolumeNode | slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLMarkupsROINode"
 """What something was made of, and a user may change later."""
@@ -71,14 +72,13 @@ def _data_checksum(data: vtk.vtkDataObject) -> int:
     if scalars is None or not data.GetNumberOfPoints():
         return 0
     labels = vtk_to_numpy(scalars).reshape(data.GetDimensions()[::-1])
-    box = [np.flatnonzero(labels.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    if not all(map(len, box)):
+    box = box_around(labels)
+    if box is None:
         return 0
-    matrix, corner = vtk.vtkMatrix4x4(), [found[0] for found in box[::-1]]
+    matrix, corner = vtk.vtkMatrix4x4(), [part.start for part in box[::-1]]
     data.GetImageToWorldMatrix(matrix)
     place = matrix.MultiplyPoint([*(first + low for first, low in zip(corner, data.GetExtent()[::2], strict=True)), 1])
-    voxels = labels[tuple(slice(found[0], found[-1] + 1) for found in box)]
-    return zlib.crc32(repr(_rounded(place)).encode(), _checksum(voxels))
+    return zlib.crc32(repr(_rounded(place)).encode(), _checksum(labels[box]))
 
 
 def _checksum(array: np.ndarray) -> int:
