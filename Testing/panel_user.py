@@ -22,7 +22,7 @@ from ScaleEquivSegLib.request import request_from
 
 MODULE = Path(__file__).parents[1] / "ScaleEquivSeg" / "ScaleEquivSeg.py"
 SECONDS_AT_MOST = 120
-QUICK = PhantomSpec(seed=1, size=(32, 32, 32), spacing=(2, 2, 2))
+QUICK = PhantomSpec(seed=1, size=(32, 32, 32), spacing=(1.25, 1.25, 1.25))
 SLOW = PhantomSpec(seed=1, size=(112, 112, 112), spacing=(1, 1, 1))
 OBLIQUE = ((0.8, -0.48, -0.36), (0.6, 0.64, 0.48), (0.0, 0.6, -0.8))  # and left-handed
 

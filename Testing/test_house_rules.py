@@ -15,6 +15,7 @@ import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -119,9 +120,14 @@ def imports_of(module: str, sources: Sources) -> list[Import]:
     """Everything a module imports, by absolute names; `from package import module` counts as the module."""
     return [
         Import(target, node.lineno, at_file_scope)
-        for node, at_file_scope in _import_statements(ast.parse(sources[module]), True)
+        for node, at_file_scope in _imports_in(sources[module])
         for target in _targets(node, module, sources)
     ]
+
+
+@cache
+def _imports_in(text: str) -> list[tuple[ast.AST, bool]]:
+    return list(_import_statements(ast.parse(text), True))
 
 
 def _import_statements(node: ast.AST, at_file_scope: bool) -> Iterator[tuple[ast.AST, bool]]:
