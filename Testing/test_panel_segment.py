@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from subprocess import CalledProcessError
 from typing import Any
 
@@ -17,6 +18,7 @@ from ScaleEquivSegLib.bundles import bundle_named
 from ScaleEquivSegLib.errors import MissingPackage, SegmentationError, UnsuitablePackage
 from ScaleEquivSegLib.mrml.segmentations import import_segmentation
 from ScaleEquivSegLib.panel import installation, packages, phases, segment_section
+from ScaleEquivSegLib.panel.segmenting import times_beside_each_other
 from ScaleEquivSegLib.phantom import make_phantom
 from ScaleEquivSegLib.requirements import REQUIREMENTS, Requirement, package_problems
 
@@ -208,6 +210,27 @@ def test_progress_is_shown_in_percent_with_phase_and_time_left(quick: User) -> N
     job.receive(told)  # from before the worker heard of it
     assert quick.status == "Cancelling…"
     quick.widget.panel.stop("")
+
+
+@pytest.mark.parametrize("button", ["segmentButton", "probeButton"])
+def test_of_two_networks_the_one_that_takes_longer_by_its_card_has_more_of_the_bar(quick: User, button: str) -> None:
+    worker_of(quick).answers = False
+    quick.ui.networkSelector.currentText = "Both"
+    getattr(quick.ui, button).click()
+    job = quick.widget.panel.desk._job
+    slow, fast = (bundle_named(name).card["expected"]["seconds"] for name in ("phantom-se_unet", "phantom-unet"))
+    job.receive({"type": "progress", "id": job.id, "phase": "Segmenting", "fraction": 1.0, "remaining_s": None})
+    assert quick.ui.progressBar.value == pytest.approx(100 * slow / (slow + fast), abs=1)
+    assert quick.ui.progressBar.value > 90
+    quick.widget.panel.stop("")
+
+
+@pytest.mark.parametrize("expected", [None, {"seconds": 0, "size": [8, 8, 8]}])
+def test_where_a_card_says_no_time_both_networks_have_half_of_the_bar(expected: dict[str, Any] | None) -> None:
+    one, other = bundle_named("phantom-se_unet"), bundle_named("phantom-unet")
+    card = {key: value for key, value in one.card.items() if key != "expected"}
+    silent = replace(one, card=card if expected is None else {**card, "expected": expected})
+    assert times_beside_each_other([silent, other]) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(

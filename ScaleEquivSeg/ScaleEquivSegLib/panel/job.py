@@ -25,10 +25,11 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Request:
-    """What to ask, without an id, and what the status line calls it."""
+    """What to ask, without an id, what the status line calls it, and its time beside that of the job's others."""
 
     title: str
     content: Mapping[str, Any]
+    time: float = 1.0
 
 
 class Work(Protocol):
@@ -109,9 +110,7 @@ class Job:
             phase = reply["phase"]
             fraction = HOW_FAR[phase] if phase in HOW_FAR else reply["fraction"]
             title = f"{self._requests[len(self._replies)].title}: {phase_title(phase)}"
-            self._on_progress(
-                title + time_left(reply["remaining_s"]), (len(self._replies) + fraction) / len(self._requests)
-            )
+            self._on_progress(title + time_left(reply["remaining_s"]), self._done(fraction))
         elif reply["type"] == "cancelled" or self._cancelled:
             self.end(_("Cancelled."))
         elif reply["type"] == "error":
@@ -122,6 +121,12 @@ class Job:
                 self._ask()
             else:
                 self.end(self._finish())
+
+    def _done(self, fraction: float) -> float:
+        """How much of all requests is done with a fraction of the one that is going on."""
+        times = [request.time for request in self._requests]
+        now = len(self._replies)
+        return (sum(times[:now]) + fraction * times[now]) / sum(times)
 
     def _ask(self) -> None:
         self._send({**self._requests[len(self._replies)].content, "id": self.id})

@@ -22,7 +22,7 @@ from ..mrml.segmentations import reference_notes
 from ..mrml.tables import fill_table, keep_origin
 from ..volume import Volume, write_volume
 from .job import Reply, Request
-from .segmenting import region_values, written_volumes
+from .segmenting import region_values, times_beside_each_other, written_volumes
 
 TABLE, CHART = "scale probe", "scale probe chart"
 """What is made of the volumes, as `mrml.products` knows it."""
@@ -81,7 +81,7 @@ class Probing:
         self._contents = {node: contents_of(node) for node in self._probed.nodes}
         found = None if reference is None else self._labels_of(reference)
         requests = []
-        for bundle in self._bundles:
+        for bundle, time in zip(self._bundles, times_beside_each_other(self._bundles), strict=True):
             content = {
                 "type": "sweep",
                 "bundle": str(bundle.folder),
@@ -94,7 +94,7 @@ class Probing:
                 labels = _counted_as(bundle, found)
                 write_volume(labels, path, compress=False, header=segment_header(bundle.labels, labels.geometry))
                 content["reference"] = str(path)
-            requests.append(Request(bundle.name, {**content, **self._settings}))
+            requests.append(Request(bundle.name, {**content, **self._settings}, time))
         return requests
 
     def _labels_of(self, reference: slicer.vtkMRMLSegmentationNode) -> FoundLabels:
