@@ -479,9 +479,11 @@ def test_labels_with_names_are_what_their_names_say_whatever_their_values(tmp_pa
     written = read_volume(case.labels).array
     wanted = np.select([written == 1, written == 7], [2, 1])
     assert np.array_equal(read_labels(case, CaseData(), task()).array, wanted)
-    # What the data say of values is said of these, too.
-    meant = CaseData(classes=((1,), (7,)))
-    assert np.array_equal(read_labels(case, meant, task()).array, np.select([written == 1, written == 7], [1, 2]))
+    # What the data say of values is said of values without names, or with names that are not those of classes.
+    meant = CaseData(classes=((1,), (7,)), background=(0, 4))
+    assert np.array_equal(read_labels(case, meant, task()).array, wanted)
+    parts = segmentation(tmp_path / "parts.seg.nrrd", {1: "label 2", 7: "Oedema"})
+    assert np.array_equal(read_labels(parts, meant, task()).array, np.select([written == 1, written == 7], [1, 2]))
 
 
 def test_a_name_that_the_card_does_not_know_is_told_unless_it_is_said_to_mean_nothing(tmp_path: Path) -> None:

@@ -139,11 +139,10 @@ def as_classes(labels: Volume, data: CaseData, task: Task, names: Mapping[int, s
 
 def meanings(data: CaseData, task: Task, names: Mapping[int, str]) -> dict[int, int]:
     """The class that each value of a file means, 0 for background. Names that the file gives to its values count, and
-    not what the values are, unless the data say what values mean."""
-    if names and not data.classes:
-        class_of = {class_key(label.name): label.value for label in task.labels}
-        known = {value: class_of[class_key(name)] for value, name in names.items() if class_key(name) in class_of}
-    else:
+    not what the values are, unless one of them is not that of a class and the data say what values mean."""
+    class_of = {class_key(label.name): label.value for label in task.labels}
+    known = {value: class_of[class_key(name)] for value, name in names.items() if class_key(name) in class_of}
+    if not names or (data.classes and len(known) < len(names)):
         sources = enumerate(values_of_classes(data, task), start=1)
         known = {value: meant for meant, values in sources for value in values}
     return {**dict.fromkeys(data.background, 0), **known}
