@@ -116,6 +116,19 @@ def test_a_turn_leaves_anatomy_as_long_as_it_is_whatever_its_voxels_measure(side
     assert inside > 2
 
 
+@pytest.mark.parametrize(("mirror", "poses", "mirrored"), [("none", 24, 0), ("left_right", 48, 24), ("all", 48, 24)])
+def test_quarter_turns_show_every_pose_of_a_cube_and_mirror_nothing_unasked(
+    mirror: Any, poses: int, mirrored: int, sided: Task
+) -> None:
+    augment = Augmenter(sided, CROP, replace(PLAIN, quarter_turns=True, mirror=mirror))
+    seen = {}
+    for seed in range(600):
+        turn, is_mirrored = augment._turn(np.random.default_rng(seed))
+        seen[tuple(turn.round(6).ravel().tolist())] = is_mirrored
+        assert is_mirrored == (np.linalg.det(turn) < 0)
+    assert (len(seen), sum(seen.values())) == (poses, mirrored)
+
+
 def test_quarter_turns_of_voxels_that_are_no_cubes_are_refused() -> None:
     with pytest.raises(BadConfig, match=r"augmentation\.quarter_turns .* have 4\.6875 x 4\.6875 x 3\.0 mm"):
         load_config(CONFIGS / "headneck_ct_unet.yaml", ["augmentation.quarter_turns=true"])

@@ -142,9 +142,9 @@ def test_everything_that_is_wrong_with_the_files_of_a_table_is_told_at_once(tmp_
     reasons = ("case nan: .*1 of 400 voxels", "case flat: .*same value", "case thick: .*20 x 20 x 2")
     assert re.search(r".*\n  ".join(reasons), str(told.value))
     assert "case good" not in str(told.value)
-    rows += ["gone,gone.png,benign,val", "lost,lost.nrrd,benign,val"]
+    rows += ["gone,gone.png,benign,val", "lost,lost.nrrd,benign,val", "cyst,good.nrrd,cyst,val"]
     table.write_text("\n".join(["case,file,class,split", *rows]))
-    with pytest.raises(BadData, match=r"case gone: .*gone\.png.*\n.*case lost: .*lost\.nrrd"):
+    with pytest.raises(BadData, match=r"case gone: .*gone\.png.*\n.*case lost: .*lost\.nrrd.*\n.*case cyst"):
         find_pictures(table, CLASSES)
 
 
@@ -191,6 +191,10 @@ def test_samples_are_moved_always_and_turned_and_mirrored_as_asked(how: Augmenta
     augment = PictureAugmenter(how)
     found = {tuple(augment._pose(np.random.default_rng(seed)).round().ravel().tolist()) for seed in range(100)}
     assert len(found) == poses
+    if poses == 1:
+        some = PictureAugmenter(replace(how, rotation=20, rotated=0.5))
+        turned = [some._pose(np.random.default_rng(seed))[0, 1] != 0 for seed in range(200)]
+        assert 70 < sum(turned) < 130
     image = torch.zeros(1, 16, 16)
     image[0, 8, 8] = 1
     plain = PictureAugmenter(replace(how, intensity=0.0, noise=0.0, mirror="none", quarter_turns=False))

@@ -66,16 +66,20 @@ class Augmenter:
 
         It turns what lies there, in millimetres; of voxels of spacing S the matrix is S^-1 R S.
         """
-        rotated = self.how.rotated == 1 or random.random() < self.how.rotated
-        most = self.how.rotation if rotated else 0.0
+        most = most_rotation(self.how, random)
         turn = _rotation(np.radians(random.uniform(-most, most, 3)))
         if self.how.quarter_turns:
-            turn = turn[:, random.permutation(3)]
+            turn = turn @ _quarter_turn(random)
         axes = {"none": [], "left_right": [self.left_right], "all": [0, 1, 2]}[self.how.mirror]
         flips = np.ones(3)
         flips[axes] = random.choice([-1.0, 1.0], len(axes))
         turn = turn * flips
         return turn * self.in_voxels, bool(np.linalg.det(turn) < 0)
+
+
+def most_rotation(how: Augmentation, random: np.random.Generator) -> float:
+    """The degrees by which to rotate a sample at most."""
+    return how.rotation if how.rotated == 1 or random.random() < how.rotated else 0.0
 
 
 def magnification(how: Augmentation, random: np.random.Generator) -> float:
@@ -128,6 +132,12 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
         turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
         total = turn @ total
     return total
+
+
+def _quarter_turn(random: np.random.Generator) -> np.ndarray:
+    """One of the 24 ways to turn a cube onto itself."""
+    turn = np.eye(3)[:, random.permutation(3)] * random.choice([-1.0, 1.0], 3)
+    return turn * np.linalg.det(turn).round()
 
 
 def _blurred(image: Tensor, coarser: float, places: np.ndarray) -> Tensor:

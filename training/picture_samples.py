@@ -18,7 +18,7 @@ from ScaleEquivSegLib.classification import working_picture
 from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.inputs import checked_image
 
-from .augmentation import Sample, looks, magnification, plain
+from .augmentation import Sample, looks, magnification, most_rotation, plain
 from .cases import BadData
 from .config import Augmentation, BadConfig, CaseData, Config
 from .pictures import LabelledPicture, chosen_pictures
@@ -94,7 +94,7 @@ class PictureAugmenter:
         return {"image": plain(self.looks(image)), "label": example.label}
 
     def _pose(self, random: np.random.Generator) -> np.ndarray:
-        angle = np.radians(random.uniform(-self.how.rotation, self.how.rotation))
+        angle = np.radians(random.uniform(-1, 1) * most_rotation(self.how, random))
         if self.how.quarter_turns:
             angle += random.integers(4) * np.pi / 2
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -54,16 +54,18 @@ def find_pictures(source: Path, classes: Sequence[str]) -> list[LabelledPicture]
     name them, split (n) and group (n). A table has the columns case, file, class and, if wanted, split and group; paths
     begin at its own folder. A folder holds one archive, or a table named cases.csv.
     """
+    problems: list[str] = []
     try:
         archives = sorted(source.glob("*.npz")) if source.is_dir() else [source] if source.suffix == ".npz" else []
         if len(archives) == 1:
             found = _in_archive(archives[0])
         else:
-            found = _in_table(source / LIST if source.is_dir() else source)
+            found = _in_table(source / LIST if source.is_dir() else source, problems)
     except OSError as error:
         reason = f"{error.filename} cannot be read: {error.strerror}; give an .npz file, or a table of pictures."
         raise BadData(source, [reason]) from error
-    if problems := list(_problems(found, classes)):
+    problems += _problems(found, classes)
+    if problems:
         raise BadData(source, problems)
     return found
 
@@ -108,11 +110,12 @@ def _slice(pixels: np.ndarray) -> Volume:
     return Volume(pixels[None], Geometry((1, *pixels.shape), np.eye(4)))
 
 
-def _in_table(path: Path) -> list[LabelledPicture]:
+def _in_table(path: Path, problems: list[str]) -> list[LabelledPicture]:
+    """The pictures that can be read, with what is wrong with the others."""
     rows = read_rows(path)
     if not rows or (missing := [column for column in COLUMNS if column not in rows[0]]):
         raise BadData(path, [f"it has no column {', '.join(missing)}." if rows else "it has no rows."])
-    problems, found = [], []
+    found = []
     for row in rows:
         try:
             volume = read_slice(path.parent / row["file"])
@@ -120,8 +123,6 @@ def _in_table(path: Path) -> list[LabelledPicture]:
             problems.append(f"case {row['case']}: {error}")
             continue
         found.append(LabelledPicture(row["case"], volume, row["class"], row.get("split", ""), row.get("group", "")))
-    if problems:
-        raise BadData(path, problems)
     return found
 
 
