@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from ScaleEquivSegLib.volume import Volume, make_geometry, write_volume
-from training.cases import LabelledCase
+from training.cases import BadData, LabelledCase
 from training.preparation import Example
 from training.shelf import Shelf
 
@@ -78,3 +79,22 @@ def test_examples_lie_in_files_and_not_in_the_memory_of_each_process(tmp_path: P
     assert all(str(path) in maps for path in shelf.folder.iterdir())
     examples[0].image[0] = 7  # whatever somebody does to an example, others see what was read
     assert float(shelf.examples(cases, Reader())[0].image.max()) == 1
+
+
+def test_cases_are_checked_again_only_if_their_files_or_splits_are_others(tmp_path: Path) -> None:
+    cases = [written(tmp_path, name, 0) for name in NAMES]
+    checks: list[int] = []
+    for which in (cases, cases, [replace(cases[0], split="val"), *cases[1:]], cases):
+        Shelf(tmp_path / "shelf").checked(which, lambda: checks.append(1))
+    assert len(checks) == 2
+    os.utime(cases[0].labels, (1, 1))
+    Shelf(tmp_path / "shelf", 1, 2).checked(cases, lambda: checks.append(1))
+    assert len(checks) == 3
+    cases[0].labels.unlink()
+
+    def found_bad() -> None:
+        raise BadData(tmp_path, ["case a: no labels"])
+
+    for _ in range(2):
+        with pytest.raises(BadData):
+            Shelf(tmp_path / "shelf").checked(cases, found_bad)

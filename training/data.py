@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -37,7 +38,11 @@ def examples(config: Config, task: Task, shelf: Shelf) -> tuple[list[Example], l
     found = find_cases(data.folder, task.inputs, data.splits, problems)
     cases = with_splits(found, data.validation, data.test)
     validates = data.validation or any(case.split == VALIDATION for case in cases)
-    check_cases(cases, data, task, (TRAIN, VALIDATION) if validates else (TRAIN,), problems)
+    splits = (TRAIN, VALIDATION) if validates else (TRAIN,)
+    check = partial(check_cases, cases, data, task, splits, problems)
+    if problems:
+        check()
+    shelf.checked(cases, check)
     chosen = chosen_of(cases, data, config.fit.seed)
     read = shelf.examples([*chosen.training, *chosen.validation], lambda case: read_example(case, data, task))
     return read[: len(chosen.training)], read[len(chosen.training) :], chosen

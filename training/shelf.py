@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ScaleEquivSegLib.whole_files import in_one_piece
+from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
 from .cases import LabelledCase
 from .preparation import Example
@@ -34,6 +34,13 @@ class Shelf:
         of_case = {case.name: self._example(case, read) for case in followed(order, "reading")}
         return [of_case[case.name] for case in cases]
 
+    def checked(self, cases: Sequence[LabelledCase], check: Callable[[], None]) -> None:
+        """Check cases, unless a process has done so since their files were written."""
+        mark = self.folder / f"{_keys(cases)}.checked"
+        if not mark.exists():
+            check()
+            write_text("", mark)
+
     def _example(self, case: LabelledCase, read: Callable[[LabelledCase], Example]) -> Example:
         path = self.folder / f"{_key(case)}.pt"
         if not path.exists():
@@ -46,7 +53,19 @@ class Shelf:
 
 def _key(case: LabelledCase) -> str:
     """Another one if the case's files are others, or have changed."""
-    files = [
-        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in (*case.images, case.labels)
-    ]
-    return hashlib.sha256(repr((case.name, files)).encode(errors="backslashreplace")).hexdigest()[:16]
+    return _digest((case.name, [_file(path) for path in (*case.images, case.labels)]))
+
+
+def _keys(cases: Sequence[LabelledCase]) -> str:
+    """Another one if one of the cases has another key, or another split."""
+    return _digest([(_key(case), case.split) for case in cases])
+
+
+def _file(path: Path) -> tuple[str, int, int]:
+    """Where a file lies, its size, and when it was written; of one that is not there, nothing."""
+    there = path.stat() if path.exists() else None
+    return (str(path.resolve()), there.st_size, there.st_mtime_ns) if there else (str(path), 0, 0)
+
+
+def _digest(of: object) -> str:
+    return hashlib.sha256(repr(of).encode(errors="backslashreplace")).hexdigest()[:16]
