@@ -160,14 +160,16 @@ def robustness(
     model = load_model(bundle)
     meant = replace(labelling(trained_on(bundle)), folder=data, splits=splits)
     cases = chosen_cases(bundle, meant, data, split)
-    scans = [_upright(case, meant, bundle) for case in cases]
-    figures = {"cases": float(len(scans))}
-    for name, change in changes_for(bundle).items():
-        rows: list[Row] = []
-        for case, scan in followed(list(zip(cases, scans, strict=True)), name):
-            with told_of(case.name):
-                rows += _measured(case.name, change(scan, bundle), model, meant)
-        means = summary(rows)
+    changes = changes_for(bundle)
+    rows: dict[str, list[Row]] = {name: [] for name in changes}
+    for case in followed(cases, "measuring"):
+        with told_of(case.name):
+            scan = _upright(case, meant, bundle)
+            for name, change in changes.items():
+                rows[name] += _measured(case.name, change(scan, bundle), model, meant)
+    figures = {"cases": float(len(cases))}
+    for name in changes:
+        means = summary(rows[name])
         for mean, key in (("dice.mean@1", f"dice.{name}"), ("dice.worst_case@1", f"dice.{name}.worst_case")):
             figures |= {key: means[mean]} if mean in means else {}
     return figures
