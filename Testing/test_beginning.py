@@ -11,8 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from ScaleEquivSegLib.bundles import read_bundle
+from ScaleEquivSegLib.cli import main as command_line
 from ScaleEquivSegLib.errors import BadBundle, OutputExists
+from training.cases import BadData
 from training.config import BadConfig, load_config
+from training.evaluate import evaluate
 from training.fit import fit
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
@@ -78,6 +81,33 @@ def test_a_run_that_has_begun_needs_the_bundle_no_more(first: Path, tmp_path: Pa
         assert (finished / name).read_bytes() == (undisturbed / name).read_bytes()
     with pytest.raises(OutputExists, match="start was start, and is None"):
         run(tmp_path / "stopped")
+
+
+def test_what_a_bundle_was_trained_on_cannot_be_held_out_by_those_that_begin_with_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert command_line(["phantom", str(data), "--count", "4", "--size", "20", "18", "16"]) == 0
+
+    def split(*splits: str) -> str:
+        rows = [f"phantom_{n:06d},{split}" for n, split in enumerate(splits)]
+        (data / "cases.csv").write_text("\n".join(["case,split", *rows]), encoding="utf-8")
+        return f"data={{folder: {data}}}"
+
+    def of_cases(folder: Path, setting: str, *more: str) -> Path:
+        settings = [each for each in TINY if not each.startswith("data.")]
+        config = load_config(CONFIGS / "phantom_unet.yaml", [*settings, setting, *more])
+        fit(config, "test", folder / "run", folder / "bundle")
+        return folder / "bundle"
+
+    before = of_cases(tmp_path / "before", split("train", "train", "val", "test"))
+    setting = split("val", "test", "train", "val")
+    with pytest.raises(BadConfig, match="was trained on cases that are to validate: phantom_000000"):
+        of_cases(tmp_path / "after", setting, f"start={before}")
+    after = of_cases(tmp_path / "after", split("test", "test", "train", "val"), f"start={before}")
+    training = read_bundle(after).card["training"]
+    assert training["data"]["trained_on"] == [f"phantom_{n:06d}" for n in range(3)]
+    assert training["start"].keys() == {"name", "sha256"}
+    with pytest.raises(BadData, match="of split 'test' the network was trained on phantom_000000, phantom_000001"):
+        evaluate(after, data, "test")
 
 
 def test_a_bundle_that_cannot_be_begun_with_is_refused(first: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ScaleEquivSegLib.errors import UnsuitableVolume
 from ScaleEquivSegLib.folder_lock import alone_in
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from ScaleEquivSegLib.volume import Volume, make_geometry, read_volume, write_volume
-from training.cases import LabelledCase
+from training.cases import BadData, LabelledCase
 from training.conduct import OtherSettings, Places, carry_out, done, overview, record_of
 from training.config import BadConfig, CaseData, read_settings
 from training.evaluate import measured_rows
@@ -190,6 +190,29 @@ def test_a_record_made_with_other_settings_is_not_taken_for_the_run(
     tested_otherwise = runs_of(read_experiment(experiment_file(tmp_path, TINY.replace("[0.8, 1]", "[0.8, 1, 2]"))))
     with pytest.raises(OtherSettings):
         done(tested_otherwise[0], places.records)
+
+
+def test_a_record_stays_that_of_the_run_if_a_description_or_the_machine_changes(
+    undisturbed: tuple[list[Run], Places], tmp_path: Path
+) -> None:
+    runs, places = undisturbed
+    mine = read_settings(runs[0].config(places.data).card) | {"limits": "Others than before."}
+    base = BASE.replace("card: ", "card: mine.yaml # ") + "compute: {workers: 1, precision: bf16-mixed}\n"
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    now = runs_of(read_experiment(experiment_file(tmp_path, base=base)))
+    assert all(done(run, places.records) for run in now)
+    assert [run.training() for run in now] == [run.training() for run in runs]
+
+
+def test_data_that_no_run_can_use_end_the_command_and_are_told_once(
+    undisturbed: tuple[list[Run], Places], tmp_path: Path
+) -> None:
+    runs, _ = undisturbed
+    nowhere = Places(tmp_path / "nowhere", tmp_path / "records", tmp_path / "runs")
+    lines: list[str] = []
+    with pytest.raises(BadData, match="nowhere"):
+        carry_out(runs, nowhere, lines.append)
+    assert not (tmp_path / "runs" / "failed").exists()
 
 
 def changed_data(undisturbed: tuple[list[Run], Places], folder: Path) -> tuple[Run, Places]:

@@ -43,7 +43,8 @@ from training.processes import PATIENCE, ending_together, trainer_on
 from training.roster import roster_of
 from training.run_folder import BEFORE, COMMAND, LAST, TwoCheckpoints, claim, newest_checkpoint, recorded_config
 from training.splits import Chosen
-from training.task import NetworkTask, schedule
+from training.statistics import restate_statistics
+from training.task import NetworkTask, SegmentationTask, schedule
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "training" / "configs" / "phantom_se_unet.yaml"
@@ -438,6 +439,28 @@ def test_a_training_in_float16_bears_a_few_steps_left_out_and_ends_when_there_ar
     assert parameter.item() == pytest.approx(0.9)
     with pytest.raises(SegmentationError, match=r"compute\.precision=bf16-mixed"):
         steps(20, math.nan)
+
+
+def test_float16_which_only_gpus_have_is_noted_as_what_it_becomes_elsewhere(data: str, tmp_path: Path) -> None:
+    run(tmp_path, data, "fit.steps=2", "compute={accelerator: cpu, precision: 16-mixed}")
+    (session,) = read_bundle(tmp_path / "bundle").card["training"]["sessions"]
+    assert session["precision"] == "bf16-mixed"
+
+
+def test_the_figures_and_statistics_of_a_bundle_are_not_computed_in_tf32(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[bool] = []
+    found = SegmentationTask._found
+
+    def noted(work: Any) -> Any:
+        return lambda *arguments: allowed.append(torch.backends.cudnn.allow_tf32) or work(*arguments)
+
+    run(tmp_path, data, "fit.steps=2")
+    monkeypatch.setattr(SegmentationTask, "_found", noted(found))
+    monkeypatch.setattr("training.fit.restate_statistics", noted(restate_statistics))
+    export_run(tmp_path / "run", tmp_path / "again")
+    assert allowed == [False] * 4  # the statistics, and three cases
 
 
 def test_a_network_trains_in_half_precision_and_its_bundle_is_measured_in_full(data: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from safetensors.torch import load
@@ -10,6 +11,16 @@ from torch import nn
 from ScaleEquivSegLib.bundles import read_bundle, read_weights
 
 from .config import BadConfig
+from .evaluate import trained_names
+
+
+def check_unseen(folder: Path, held_out: Iterable[str]) -> None:
+    """Refuse to hold out cases that the bundle to begin with was trained on: their figures would be too good."""
+    if seen := sorted(set(held_out).intersection(trained_names(read_bundle(folder)))):
+        raise BadConfig(
+            f"{folder} was trained on cases that are to validate: {', '.join(seen)}. Hold out what it held out, or "
+            "begin with another bundle."
+        )
 
 
 def begin_with(network: nn.Module, folder: Path) -> list[str]:

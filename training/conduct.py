@@ -18,7 +18,7 @@ from ScaleEquivSegLib.bundles import CARD, kind_of, read_bundle
 from ScaleEquivSegLib.folder_lock import FolderInUse, alone_in
 from ScaleEquivSegLib.whole_files import remove, write_text
 
-from .cases import find_cases
+from .cases import BadData, find_cases
 from .checks import check_cases
 from .config import BadConfig, CaseData, Config
 from .evaluate import measured_rows, summary
@@ -33,7 +33,7 @@ from .processes import Stopped
 from .progress import duration
 from .records import BadRecords, Record, Session, arranged, arranged_answers, read_record, session, write_record
 from .roster import Roster, roster_of
-from .run_folder import check_roster
+from .run_folder import check_roster, deciding
 from .splits import Chosen, Labelled, chosen_of, of_split
 
 Say = Callable[[str], None]
@@ -76,7 +76,7 @@ def done(run: Run, records: Path) -> Record | None:
     if not path.exists():
         return None
     record = read_record(path)
-    if (record.config, record.test) != (run.settings(), run.test()):
+    if (deciding(record.config), record.test) != (deciding(run.settings()), run.test()):
         raise OtherSettings(f"{path.name} was made with other settings than the experiment has now; remove it to go on")
     return record
 
@@ -97,7 +97,7 @@ def carry_out(runs: Sequence[Run], places: Places, say: Say) -> list[Run]:
                 finished += _carry_out(run, places, say)
             except FolderInUse:
                 in_use.append(run)
-            except Stopped:
+            except (Stopped, BadData):  # the cases are those of all runs
                 raise
             except Exception as error:
                 write_text(traceback.format_exc(), places.failure(run))

@@ -17,6 +17,7 @@ from ScaleEquivSegLib.layers.maps import ScaleAxis
 
 from .cases import VALIDATION
 from .config import BadConfig, CaseData, Config, load_config, read_settings, read_yaml, typed
+from .run_folder import deciding
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
 
@@ -85,10 +86,7 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """What the training is asked to do, in full and with the card's text: a default that changes makes it another
-        training.
-
-        As JSON can hold it, of paths the names alone: where a folder lies is a machine's business.
-        """
+        training. As JSON can hold it, of paths the names alone."""
         config = self._config()
         settings = {**asdict(config), "card": read_settings(config.card)}
         of_json: dict[str, Any] = json.loads(json.dumps(settings, default=lambda path: path.name))
@@ -119,7 +117,7 @@ class Run:
     def training(self) -> str:
         """A name that two runs share if their trainings are the same."""
         settings = self.settings()
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(deciding(settings), sort_keys=True).encode()).hexdigest()
         return f"{settings['network']['name']}_{self._part}_{digest[:10]}"
 
 

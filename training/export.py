@@ -7,7 +7,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,13 @@ def export_bundle(
     folder: Path,
     held_out: Sequence[str] = (),
     start: Mapping[str, str] | None = None,
-    trained_on: Sequence[str] = (),
+    trained_on: Collection[str] = (),
     sessions: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write weights and sealed card; the card comes last, so that an unfinished bundle is not taken for one.
 
-    It names the cases that were trained on and those that were held out, so that whoever measures can tell them apart,
-    the bundle that the training started from, and the sources and the precision of each session of the training.
+    It names the cases that were trained on, also before, and those that were held out, so that whoever measures can
+    tell them apart, the bundle that the training started from, and the sources and the precision of each session.
     """
     if broken := [name for name, values in network.state_dict().items() if not values.isfinite().all()]:
         raise BadBundle(

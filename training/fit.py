@@ -24,7 +24,7 @@ from ScaleEquivSegLib.folder_lock import alone_in
 from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
 
 from .augmentation import Augmenter
-from .beginning import begin_with
+from .beginning import begin_with, check_unseen
 from .config import BadConfig, Config
 from .data import Samples, check_shared, examples, training_loader, validation_loader
 from .export import check_card_text, export_bundle, network_arguments, read_card_text, weights_of
@@ -86,7 +86,7 @@ def fit(
         run = _Run.of(config, shelf)
         if trainer.is_global_zero:
             claim(run_folder, config, command, roster_of(run.cases))
-            note_session(run_folder, config)
+            note_session(run_folder, trainer.precision)
             if run.cases.training:
                 print(run.cases)
         training = training_loader(run.samples, config, trainer.global_rank, trainer.world_size)
@@ -96,6 +96,7 @@ def fit(
             if trainer.is_global_zero:
                 print(f"going on from {begun}")
         elif config.start:
+            check_unseen(config.start, [case.name for case in run.cases.validation])
             by_chance = begin_with(run.module.network, config.start)
             if trainer.is_global_zero:
                 print(f"begun with {config.start}" + (f", but for {', '.join(by_chance)}" if by_chance else ""))
@@ -210,8 +211,10 @@ def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     run.module.load_state_dict(state["state_dict"])
     trainer = trainer_on(replace(run.config.compute, precision="32-true"), logger=False, enable_checkpointing=False)
-    _restate(run, trainer.strategy.root_device)
-    metrics = _validated(run, trainer)
+    # Not in the shorter TF32, which GPUs take by default for convolutions: the bundle will not be run so.
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
+        _restate(run, trainer.strategy.root_device)
+        metrics = _validated(run, trainer)
     if trainer.is_global_zero:
         command = recorded_command(run_folder)
         if state["global_step"] < run.config.fit.steps:
@@ -219,7 +222,8 @@ def _export(run: _Run, run_folder: Path, bundle_folder: Path) -> dict[str, float
         note_as_own(weights_of(run.module.network), run_folder)
         start = recorded_start(run_folder)
         held_out = [case.name for case in run.cases.validation]
-        trained_on = [case.name for case in run.cases.training]
+        before = start.pop("trained_on", []) if start else []
+        trained_on = {*before, *(case.name for case in run.cases.training)}
         sessions = recorded_sessions(run_folder)
         export_bundle(
             *(run.module.network, run.config, command, metrics, bundle_folder),

@@ -22,6 +22,7 @@ from ScaleEquivSegLib.errors import OutputExists, SegmentationError
 from ScaleEquivSegLib.whole_files import in_one_piece, remove, write_text
 
 from .config import Config, load_config
+from .evaluate import trained_names
 from .export import read_card_text
 from .picture_samples import PictureTask
 from .preparation import Task
@@ -35,7 +36,8 @@ ROSTER = "cases.json"
 SESSIONS = "sessions.json"
 """By which sources and with which precision the run was trained."""
 START = "start.json"
-"""The name and the sha256 of the weights of the bundle that the run began with, if any: it may be replaced later."""
+"""The name, the sha256 of the weights and the training cases of the bundle that the run began with, if any: it may be
+replaced later."""
 EXPORTED = "exported.txt"
 """The sha256 of the weights of each bundle that the run has made, one a line."""
 
@@ -85,7 +87,8 @@ def claim(folder: Path, config: Config, command: str, roster: Roster) -> None:
     write_text(command, folder / COMMAND)
     if config.start:
         start = read_bundle(config.start)
-        write_text(json.dumps({"name": start.name, "sha256": start.sha256}), folder / START)
+        noted = {"name": start.name, "sha256": start.sha256, "trained_on": sorted(trained_names(start))}
+        write_text(json.dumps(noted), folder / START)
     write_text(yaml.safe_dump(_plain(replace(config, card=Path(CARD))), sort_keys=False), folder / CONFIG)
 
 
@@ -95,7 +98,7 @@ def _has_begun(folder: Path) -> bool:
 
 def settings_digest(config: Config) -> str:
     """The hash of all settings that decide about the weights."""
-    settings = json.dumps(dict(_settings(config)), sort_keys=True)
+    settings = json.dumps(_settings(config), sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
@@ -111,16 +114,16 @@ def recorded_command(folder: Path) -> str:
     return (folder / COMMAND).read_text(encoding="utf-8")
 
 
-def recorded_start(folder: Path) -> dict[str, str] | None:
-    """The name and the hash of the bundle that the run in a folder began with; None if it began by chance."""
+def recorded_start(folder: Path) -> dict[str, Any] | None:
+    """Name, hash and training cases of the bundle that the run in a folder began with; None if it began by chance."""
     path = folder / START
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def note_session(folder: Path, config: Config) -> None:
+def note_session(folder: Path, precision: str) -> None:
     """Write down by which sources and with which precision the run in a folder is trained, if it was not so before."""
     here = session()
-    this = {"revision": here.revision, "changed": here.changed, "precision": config.compute.precision}
+    this = {"revision": here.revision, "changed": here.changed, "precision": precision}
     known = recorded_sessions(folder)
     if this not in known:
         write_text(json.dumps([*known, this], indent=1), folder / SESSIONS)
@@ -195,25 +198,29 @@ def _is_whole(path: Path) -> bool:
 
 def _differences(begun: Config, now: Config) -> list[str]:
     """The settings that decide about the weights and are not as they were."""
-    before, after = (dict(_settings(config)) for config in (begun, now))
+    before, after = _settings(begun), _settings(now)
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [f"{key} was {before.get(key)}, and is {after.get(key)}" for key in keys]
 
 
-def _settings(config: Config) -> Iterator[tuple[str, Any]]:
-    """All settings by their dotted names; of the card what networks are trained by, and nothing of the machines,
-    where on them the data are, and what the bundle is called."""
-    values = _plain(config)
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a configuration in full, its card in place of the card's path, what decides about the weights, by dotted
+    names: of the card what networks are trained by, and nothing of the machines, where on them the data are, and what
+    the bundle is called."""
+    values: dict[str, Any] = json.loads(json.dumps(settings))
     del values["compute"], values["name"]
     values["data"].pop("folder", None)
     if splits := values["data"].get("splits"):
         values["data"]["splits"] = Path(splits).name
     if start := values["start"]:
         values["start"] = Path(start).name
-    card = read_card_text(config.card)
-    task = PictureTask if kind_of(card) == "classification" else Task
-    values["card"] = asdict(task.from_card(card))
-    return _flat(values, "")
+    task = PictureTask if kind_of(values["card"]) == "classification" else Task
+    values["card"] = asdict(task.from_card(values["card"]))
+    return dict(_flat(json.loads(json.dumps(values)), ""))
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return deciding({**_plain(config), "card": read_card_text(config.card)})
 
 
 def _plain(config: Config) -> dict[str, Any]:
