@@ -85,6 +85,7 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         # The end of the batch, not of the import: only then do the selectors know the imported nodes.
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartBatchProcessEvent, self.onSceneStartBatch)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndBatchProcessEvent, self.onSceneEndBatch)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         # Before the selectors, which choose the next node in their list for one that goes.
@@ -118,9 +119,11 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered or self.parent.visible:  # a second widget of the module is never entered
             self.bindParameters()
 
+    def onSceneStartBatch(self, caller, event):
+        self.panel.hold()
+
     def onSceneEndBatch(self, caller, event):
-        if self._parameters is not None:
-            self._parameters.parameterNode.Modified()
+        self.panel.release_soon()
 
     def onNodeAdded(self, caller, event):
         self.panel.refresh_soon()

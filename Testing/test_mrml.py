@@ -249,6 +249,33 @@ def test_a_segmentation_made_of_surfaces_gives_labels_too() -> None:
     assert dice(labels_on_grid(result, node).labelmap.volume.array == 1, cube == 1) > 0.97
 
 
+def test_surfaces_of_several_segments_are_told_apart_whatever_layers_their_voxels_have() -> None:
+    geometry = make_geometry((30, 30, 30), (1.0, 1.0, 1.0), OBLIQUE, (3, -40, 12))
+    wanted = np.zeros(geometry.shape, np.uint8)
+    wanted[3:27, 3:27, 3:14], wanted[3:27, 3:27, 16:27] = 1, 2
+    node = slicer.util.addVolumeFromArray(wanted, geometry.ijk_to_ras, name="blocks")
+    result = import_segmentation(Volume(wanted, geometry), CLASSES[:2], node, "result")
+    result.CreateClosedSurfaceRepresentation()
+    result.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    result.GetSegmentation().RemoveRepresentation("Binary labelmap")
+    found = labels_on_grid(result, node).labelmap
+    assert [found.names[value] for value in (1, 2)] == ["Head", "Body"]
+    assert all(dice(found.volume.array == value, wanted == value) > 0.95 for value in (1, 2))
+
+
+def test_labels_are_laid_on_the_grid_of_a_picture_in_colours_and_on_none_without_voxels() -> None:
+    node, volume = volume_node(np.eye(3))
+    result = import_segmentation(labels_like(volume), CLASSES, node, "result")
+    colours = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colours")
+    slicer.util.updateVolumeFromArray(colours, np.repeat(volume.array[..., None], 3, -1))
+    colours.CopyOrientation(node)
+    found = labels_on_grid(result, colours).labelmap.volume.array
+    assert np.array_equal(found, labels_on_grid(result, node).labelmap.volume.array)
+    bare = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "bare")
+    with pytest.raises(UnsuitableVolume, match="bare has no voxels"):
+        labels_on_grid(result, bare)
+
+
 def test_a_segmentation_of_nothing_gives_no_labels_wherever_it_lies() -> None:
     node, volume = volume_node(np.eye(3))
     nothing = import_segmentation(Volume(np.zeros_like(volume.array), volume.geometry), CLASSES, node, "nothing")

@@ -32,6 +32,26 @@ def test_the_latest_results_are_chosen_for_comparison(user: Comparer) -> None:
     assert user.ui.compareButton.enabled
 
 
+def test_adding_a_scene_changes_no_choice(user: Comparer, tmp_path: Path) -> None:
+    # Without choices of this module's panel: those would count.
+    (tmp_path / "added.mrml").write_text('<MRML><Text id="vtkMRMLTextNode1" name="added"></Text></MRML>')
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "region")
+    user.choose(user.volume)
+    one, two = user.pair()
+    user.ui.regionSelector.setCurrentNode(region)
+    selectors = (user.channel_selector(), *(getattr(user.ui, name) for name in ("regionSelector", "comparedASelector")))
+    assert [selector.currentNode() for selector in selectors] == [user.volume, region, one]
+    slicer.mrmlScene.SetURL(str(tmp_path / "added.mrml"))
+    assert slicer.mrmlScene.Import()
+    user.host.process_events()
+    assert slicer.util.getFirstNodeByName("added") is not None
+    assert [selector.currentNode() for selector in selectors] == [user.volume, region, one]
+    assert user.ui.comparedBSelector.currentNode() is two
+    user.ui.comparedBSelector.setCurrentNode(None)  # and what is chosen afterwards is heard
+    user.host.process_events()
+    assert not user.ui.compareButton.enabled
+
+
 def test_what_cannot_be_compared_is_said(user: Comparer) -> None:
     one, two = user.pair()
     assert not user.said
@@ -47,6 +67,15 @@ def test_what_cannot_be_compared_is_said(user: Comparer) -> None:
     slicer.mrmlScene.RemoveNode(two)
     user.host.process_events()
     assert user.said.startswith("Choose two segmentations")
+
+
+def test_segmentations_of_a_volume_without_voxels_cannot_be_compared(user: Comparer) -> None:
+    user.pair()
+    assert user.ui.compareButton.enabled
+    user.volume.SetAndObserveImageData(None)
+    user.host.process_events()
+    assert user.said == "scan has no voxels; load it again."
+    assert not user.ui.compareButton.enabled
 
 
 def test_what_was_made_of_other_voxels_or_another_volume_is_told(user: Comparer) -> None:

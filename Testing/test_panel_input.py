@@ -393,13 +393,30 @@ def make_empty(user: User, volume: Any, box: Any) -> None:
     box.SetSize(0, 0, 0)
 
 
+def move_away(user: User, volume: Any, box: Any) -> None:
+    box.SetCenter(1000, 0, 0)
+
+
+def put_between_voxels(user: User, volume: Any, box: Any) -> None:
+    volume.SetOrigin(0.5, 0.5, 0.5)
+    box.SetCenter(0, 0, 0)
+    box.SetSize(0.1, 0.1, 0.1)
+
+
 def turn_inside_out(user: User, volume: Any, box: Any) -> None:
     box.SetInsideOut(True)
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
-    [(make_bent, "bends space"), (make_sheared, "shears"), (make_empty, "no size"), (turn_inside_out, "inside out")],
+    [
+        (make_bent, "bends space"),
+        (make_sheared, "shears"),
+        (make_empty, "no size"),
+        (move_away, "holds no voxel of scan; move it there"),
+        (put_between_voxels, "holds no voxel of scan; move it there"),
+        (turn_inside_out, "inside out"),
+    ],
 )
 def test_a_region_that_is_no_box_in_the_volume_is_an_obstacle(
     user: User, spoil: Callable[[User, Any, Any], None], said: str

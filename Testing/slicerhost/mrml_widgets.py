@@ -38,6 +38,7 @@ def _observe_scene(widget: SceneWidget, scene: Any) -> list[tuple[Any, int]]:
     events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent)
     return [
         *(_follow(widget, scene, event, lambda _: widget._scene_edited()) for event in events),
+        _follow(widget, scene, scene.EndImportEvent, lambda _: widget._scene_imported()),
         (scene, scene.AddObserver(scene.NodeAboutToBeRemovedEvent, _leaving(widget))),
     ]
 
@@ -75,6 +76,9 @@ class SceneWidget(QtWidgets.QWidget):
 
     def _scene_edited(self) -> None:
         """Called whenever a node comes or goes."""
+
+    def _scene_imported(self) -> None:
+        """Called when the nodes of a file have been added."""
 
     def _node_leaves(self, node: Any) -> None:
         """Called before a node goes."""
@@ -174,6 +178,10 @@ class qMRMLNodeComboBox(SceneWidget):
         self._box.setCurrentIndex(index if index >= 0 else min(0, self._box.count - 1))
         self._box.blockSignals(blocked)
         self._chosen()
+
+    def _scene_imported(self) -> None:
+        # Slicer's removes all rows and makes them anew, so that none is chosen in between.
+        self._box.setCurrentIndex(0 if self._options["noneEnabled"] else -1)
 
     def _node_leaves(self, node: Any) -> None:
         # Qt's combo box chooses the next entry for a chosen one that is removed: so does Slicer's.

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from ..errors import UnsuitableVolume
 from ..labelmap import Labelmap
 from ..volume import Volume
-from .volumes import volume_from_node
+from .volumes import grid_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +34,14 @@ def labels_on_grid(node: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLS
         raise UnsuitableVolume(
             _("{name} cannot be turned into voxels; choose another segmentation.").format(name=node.GetName())
         )
-    geometry = volume_from_node(volume).geometry
+    geometry = grid_of(volume)
     labels, overlapping = np.zeros(geometry.shape, np.uint16), np.zeros(geometry.shape, bool)
     # Segments of one layer cannot overlap, so that one export serves them all.
-    for layer in range(segmentation.GetNumberOfLayers()):
-        if _is_empty(segmentation, layer):
+    voxels = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    for layer in range(segmentation.GetNumberOfLayers(voxels)):
+        if _is_empty(segmentation.GetLayerDataObject(layer, voxels)):
             continue  # Slicer cannot lay it on another grid
-        in_layer = list(segmentation.GetSegmentIDsForLayer(layer))
+        in_layer = list(segmentation.GetSegmentIDsForLayer(layer, voxels))
         values = np.array([0, *(1 + ids.index(segment_id) for segment_id in in_layer)], np.uint16)
         exported = values[_exported(node, in_layer, volume)]
         overlapping |= (labels != 0) & (exported != 0)
@@ -49,10 +50,9 @@ def labels_on_grid(node: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLS
     return FoundLabels(Labelmap(Volume(labels, geometry), tuple(names), names), int(overlapping.sum()))
 
 
-def _is_empty(segmentation: slicer.vtkSegmentation, layer: int) -> bool:
+def _is_empty(layer: slicer.vtkOrientedImageData) -> bool:
     """Whether no voxel is in any segment of a layer."""
-    voxels = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    scalars = segmentation.GetLayerDataObject(layer, voxels).GetPointData().GetScalars()
+    scalars = layer.GetPointData().GetScalars()
     return scalars is None or scalars.GetRange()[1] == 0
 
 

@@ -8,7 +8,7 @@ from itertools import cycle
 
 import slicer
 
-from .layouts import PLOT_LAYOUT, PLOT_VIEW, no_views, show_layout
+from .layouts import PLOT_LAYOUT, PLOT_VIEW, is_shown, no_views, show_layout
 from .products import product
 
 _COLORS = ((0.0, 0.447, 0.698), (0.835, 0.369, 0.0), (0.0, 0.620, 0.451), (0.8, 0.475, 0.655))
@@ -66,6 +66,12 @@ def _series(
     node.SetMarkerSize(10)
     node.SetLineWidth(2)
     return node
+
+
+def shown_chart(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLPlotChartNode | None:
+    """The chart that is shown below the slices, None if there is none, or no such view."""
+    view = scene.GetSingletonNode(PLOT_VIEW, "vtkMRMLPlotViewNode")
+    return view.GetPlotChartNode() if view is not None and is_shown(PLOT_LAYOUT) else None
 
 
 def show_chart(chart: slicer.vtkMRMLPlotChartNode) -> None:

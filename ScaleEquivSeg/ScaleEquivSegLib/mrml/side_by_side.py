@@ -78,6 +78,18 @@ def show_as_before(scene: slicer.vtkMRMLScene) -> None:
             display.SetVisibility3D(False)
 
 
+def has_surfaces_shown(segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
+    """Whether its surfaces are shown in 3D views, and not only side by side."""
+    display, surfaces = (
+        segmentation.GetDisplayNode(),
+        slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName(),
+    )
+    if display is None or not segmentation.GetSegmentation().ContainsRepresentation(surfaces):
+        return False
+    is_passing = json.loads(display.GetAttribute(_SHOWN_BEFORE) or "{}").get("hidden3D")
+    return bool(display.GetVisibility3D()) and not is_passing
+
+
 def are_side_by_side(scene: slicer.vtkMRMLScene, sides: Sequence[Side]) -> bool:
     """Whether each half shows what its side has; what has come since stays where it is."""
     for name, side in zip(COMPARED_VIEWS, sides, strict=True):

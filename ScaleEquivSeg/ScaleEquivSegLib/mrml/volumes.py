@@ -18,21 +18,31 @@ def volume_from_node(
 
     The transform that both are under is not applied: the result goes under it, too.
     """
+    return Volume(slicer.util.arrayFromVolume(node), grid_of(node, beside))
+
+
+def grid_of(node: slicer.vtkMRMLVolumeNode, beside: slicer.vtkMRMLVolumeNode | None = None) -> Geometry:
+    """The same of the grid alone, however many values each voxel has."""
+    if not has_voxels(node):
+        raise UnsuitableVolume(_("{name} has no voxels; load it again.").format(name=node.GetName()))
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
-    ijk_to_ras = matrix_between(node, beside or node) @ slicer.util.arrayFromVTKMatrix(matrix)
-    array = slicer.util.arrayFromVolume(node)
-    return Volume(array, Geometry(array.shape, ijk_to_ras))
+    i, j, k = node.GetImageData().GetDimensions()
+    return Geometry((k, j, i), matrix_between(node, beside or node) @ slicer.util.arrayFromVTKMatrix(matrix))
+
+
+def has_voxels(node: slicer.vtkMRMLVolumeNode) -> bool:
+    """Whether the voxels are here, and not just their place."""
+    return node.GetImageData() is not None and node.GetImageData().GetNumberOfPoints() > 0
 
 
 def check_scan(node: slicer.vtkMRMLScalarVolumeNode | None) -> None:
     """Refuse what cannot be segmented, whatever its voxels hold, saying what to choose."""
     if node is None:
         raise UnsuitableVolume(_("Choose a volume."))
-    image = node.GetImageData()
-    if image is None or image.GetNumberOfPoints() == 0:
+    if not has_voxels(node):
         raise UnsuitableVolume(_("The volume has no voxels."))
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
         raise UnsuitableVolume(_("This is a label map; choose the scan it belongs to."))
-    if image.GetNumberOfScalarComponents() != 1:
+    if node.GetImageData().GetNumberOfScalarComponents() != 1:
         raise UnsuitableVolume(_("This volume has several values per voxel; extract one component first."))

@@ -23,6 +23,7 @@ from ..mrml.products import earlier_product, mark_products_out_of_date, product,
 from ..mrml.regions import RegionsFound, keep_regions
 from ..mrml.segmentations import ATTRIBUTES, import_segmentation, move_into, reference_notes, reference_volume
 from ..mrml.tables import fill_table
+from ..mrml.volumes import grid_of
 from ..volume import Volume, read_volume, write_volume
 from .job import Reply, Request
 
@@ -64,6 +65,7 @@ class Compared:
             )
         if volumes[0] is not volumes[-1]:
             raise UnsuitableVolume(_("These segmentations belong to different volumes."))
+        grid_of(volumes[0])  # which refuses one without voxels
         return Compared(volumes[0], (a, b), reference)
 
     @property

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from ..bundles import Channel
 from ..errors import SegmentationError
 from ..mrml.placing import matrix_between, region_seen_from
-from ..mrml.volumes import check_scan
+from ..mrml.volumes import check_scan, grid_of
 from .assigning import suggested, task_meant
 from .channel_row import ChannelRow, browser_of
 from .desk import Desk
@@ -44,6 +44,11 @@ class InputSection:
         parameters = self._desk.parameters
         chosen = [] if parameters is None else list(parameters.inputVolumes)
         return (chosen + [None] * len(self._channels))[: len(self._channels)]
+
+    @property
+    def selectors(self) -> list[Any]:
+        """The selectors of volumes, one for each channel."""
+        return [row.selector for row in self._rows]
 
     @property
     def region(self) -> Any:
@@ -197,7 +202,11 @@ class InputSection:
             for other in others:
                 matrix_between(other, first)
             if self.region is not None:
-                region_seen_from(first, self.region)
+                box = region_seen_from(first, self.region)
+                if not all(box.bounds(grid_of(first))):
+                    return _("The region {name} holds no voxel of {volume}; move it there, or make it larger.").format(
+                        name=self.region.GetName(), volume=first.GetName()
+                    )
         except SegmentationError as error:
             return str(error)
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 
 from .compare_section import CompareSection
@@ -25,16 +26,20 @@ class Panel:
 
     def __init__(self, ui: Any) -> None:
         self.desk = Desk(ui, self.refresh)
-        for widget in vars(ui).values():
-            if isinstance(widget, slicer.qMRMLNodeComboBox):
-                reach_by_keys(widget)
         inputs, networks, results = InputSection(self.desk), NetworkSection(self.desk), ResultSection(self.desk)
         packages = Packages(self.desk)
         segment = SegmentSection(self.desk, inputs, networks, results, packages)
         folders, probe = FoldersBox(self.desk), ProbeSection(self.desk, inputs, networks, segment, packages)
         self._compare = CompareSection(self.desk, packages)
         self._sections = (inputs, networks, folders, segment, results, self._compare, probe, Edits(self.desk))
+        self._inputs = inputs
+        for selector in self._node_selectors():
+            reach_by_keys(selector)
         self._gui_tag: Any = None
+        # With a parent it ends with the panel.
+        self._release = qt.QTimer(ui.logText)
+        self._release.setSingleShot(True)
+        self._release.connect("timeout()", self._listen_again)
         self.refresh()
 
     def bind(self, parameters: Any) -> None:
@@ -57,6 +62,27 @@ class Panel:
             return  # selectors know the nodes only when all are there
         for section in self._sections:
             section.refresh()
+
+    def hold(self) -> None:
+        """Hear of no choice: while much is changed in the scene, as by a scene that is added, selectors lose theirs."""
+        for selector in self._node_selectors():
+            selector.blockSignals(True)
+
+    def release_soon(self) -> None:
+        """Let the selectors show the choices again, and hear of them, when they all have taken notice of the change."""
+        self._release.start(0)
+
+    def _listen_again(self) -> None:
+        if slicer.mrmlScene.IsBatchProcessing():
+            return  # it is released when that has ended
+        for selector in self._node_selectors():
+            selector.blockSignals(False)
+        if self.desk.parameters is not None:
+            self.desk.parameters.parameterNode.Modified()
+
+    def _node_selectors(self) -> list[Any]:
+        of_file = [each for each in vars(self.desk.ui).values() if isinstance(each, slicer.qMRMLNodeComboBox)]
+        return [*of_file, *self._inputs.selectors]
 
     def refresh_soon(self) -> None:
         """The same once for all that happens now."""

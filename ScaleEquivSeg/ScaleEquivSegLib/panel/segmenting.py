@@ -18,7 +18,7 @@ from ..mrml.contents import Contents, Source, contents_of, edited_since
 from ..mrml.placing import region_seen_from
 from ..mrml.products import mark_up_to_date
 from ..mrml.segmentations import ATTRIBUTES, import_segmentation, move_into
-from ..mrml.volumes import check_scan, volume_from_node
+from ..mrml.volumes import check_scan, grid_of, volume_from_node
 from ..volume import Volume, read_volume, write_volume
 from .job import Reply, Request
 
@@ -125,7 +125,7 @@ def region_values(
 
 def _on_grid_of(volume: slicer.vtkMRMLScalarVolumeNode, labels: Volume) -> Volume:
     """Labels of a volume's voxels: it may have been moved since, but not cut."""
-    grid = volume_from_node(volume).geometry
+    grid = grid_of(volume)
     if grid.shape != labels.geometry.shape:
         raise UnsuitableVolume(
             _("{name} has other voxels than when the run began; the result was discarded.").format(
