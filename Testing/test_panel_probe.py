@@ -315,6 +315,20 @@ def test_charts_of_others_are_shown_elsewhere(user: Prober) -> None:
     assert user.shown_chart() is ours
 
 
+def test_the_chart_follows_the_chosen_volume(user: Prober) -> None:
+    user.quicken()
+    for name in ("one", "two"):
+        user.choose(user.load(QUICK, name), "Both")
+        user.probe()
+    assert user.shown_chart().GetName() == "two: scale probe"
+    user.channel_selector().setCurrentNode(slicer.util.getNode("one"))
+    user.host.process_events()
+    assert user.ui.showPlotButton.checked
+    assert user.shown_chart().GetName() == "one: scale probe"
+    user.ui.showPlotButton.click()
+    assert user.layout == RED_ALONE
+
+
 def test_plot_and_side_by_side_lead_back_to_the_layout_of_the_user(user: Prober) -> None:
     user.quicken()
     user.choose(user.load(QUICK), "Both")

@@ -311,6 +311,27 @@ def test_show_3d_follows_new_results_and_the_ones_they_replace(quick: User) -> N
     assert node.GetSegmentation().ContainsRepresentation("Closed surface")
     quick.ui.show3DButton.click()
     assert not node.GetDisplayNode().GetVisibility3D()
+    node.GetDisplayNode().SetVisibility3D(True)  # as Data does, and hides them again
+    quick.host.process_events()
+    assert quick.ui.show3DButton.checked
+    node.GetDisplayNode().SetVisibility3D(False)
+    quick.host.process_events()
+    assert not quick.ui.show3DButton.checked
+    quick.ui.show3DButton.click()
+    assert node.GetDisplayNode().GetVisibility3D()
     slicer.mrmlScene.RemoveNode(node)
     quick.host.process_events()
     assert not quick.ui.show3DButton.enabled
+
+
+def test_surfaces_that_are_shown_side_by_side_alone_do_not_press_show_3d(quick: User) -> None:
+    quick.start()
+    quick.wait()
+    quick.ui.sideBySideButton.click()
+    quick.host.process_events()
+    assert all(node.GetDisplayNode().GetVisibility3D() for node in quick.results)
+    assert not quick.ui.show3DButton.checked
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    quick.host.process_events()
+    assert not quick.ui.show3DButton.checked
+    assert not any(node.GetDisplayNode().GetVisibility3D() for node in quick.results)

@@ -342,6 +342,8 @@ def test_one_question_says_what_is_missing_and_how_large_it_is(shelf: Shelf, qui
     assert "Slicer may not respond" in question.text  # it waits for each line that pip prints
     for said in ("PyTorch (about 200 MB, or up to 2.5 GB with an NVIDIA GPU)", "safetensors", "PyTorch 2.9.1"):
         assert said in question.text
+    assert "missing or do not fit" in question.text
+    assert "through Slicer's PyTorch extension." in question.text
     assert quick.status == "Done."
     assert shelf.done == [("pip_install", ["safetensors>=0.4.3"]), ("installTorch", ">=2.2.2,!=2.9.*")]
     assert worker_of(quick).stops == 1  # one that runs already knows nothing of what was installed
@@ -349,6 +351,18 @@ def test_one_question_says_what_is_missing_and_how_large_it_is(shelf: Shelf, qui
     quick.start()
     quick.wait()
     assert len(quick.host.dialogs) == 1
+
+
+def test_the_devices_are_asked_for_when_what_finds_them_was_installed(shelf: Shelf, quick: User) -> None:
+    shelf.with_extension()
+    worker_of(quick).devices = GPUS
+    quick.ui.advancedBox.collapsed = False
+    quick.host.process_events()
+    assert quick.entries(quick.ui.deviceSelector) == ["Auto", "CPU"]
+    quick.start()
+    quick.wait()
+    assert quick.status == "Done."
+    assert len(quick.entries(quick.ui.deviceSelector)) == 5
 
 
 def test_the_question_says_what_is_wrong_and_not_what_to_do_by_hand() -> None:
@@ -395,6 +409,7 @@ def test_without_the_pytorch_extension_that_is_installed_and_a_restart_asked_for
     manager = Manager()
     monkeypatch.setattr(type(slicer.app), "extensionsManagerModel", lambda self: manager)
     quick.ui.segmentButton.click()
+    assert "PyTorch extension, which is installed first: Slicer must be restarted" in quick.host.dialogs[0].text
     assert asked == [("PyTorch", False, False)]
     assert manager.interactive
     assert quick.status.startswith("The PyTorch extension was installed. Restart Slicer")

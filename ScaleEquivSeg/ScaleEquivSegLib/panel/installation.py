@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
 
 import slicer
@@ -26,14 +26,29 @@ def question(requirements: Sequence[Requirement], problems: Sequence[Exception])
     parts = ", ".join(f"{each.title} ({sizes[each.package]})" for each in requirements)
     return "\n\n".join(
         [
-            _("Computing needs Python packages that are not here: {parts}.").format(parts=parts),
+            _("Computing needs Python packages that are missing or do not fit: {parts}.").format(parts=parts),
             *causes,
+            *([_of_extension()] if any(each.package == TORCH for each in requirements) else []),
             _(
                 "They will be downloaded and installed into this Slicer; that can take several minutes, in which "
                 "Slicer may not respond. Everything else works without them. Install them now?"
             ),
         ]
     )
+
+
+def _of_extension() -> str:
+    """What PyTorch is installed through."""
+    try:
+        is_here = importlib.util.find_spec("PyTorchUtils") is not None
+    except ValueError:  # it is loaded already, and not by Python's own means
+        is_here = True
+    if is_here:
+        return _("PyTorch is installed through Slicer's {name} extension.").format(name=EXTENSION)
+    return _(
+        "PyTorch is installed through Slicer's {name} extension, which is installed first: Slicer must be restarted "
+        "after that, and asks once more."
+    ).format(name=EXTENSION)
 
 
 def install(requirements: Sequence[Requirement], tell: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from ..errors import SegmentationError
 from ..mrml.layouts import PLOT_LAYOUT, is_shown, leave_layout, no_views
-from ..mrml.plots import show_chart
+from ..mrml.plots import show_chart, shown_chart
 from ..mrml.products import earlier_product, is_out_of_date
 from ..mrml.tables import write_table
 from ..scaling import geometric_scales
@@ -54,6 +54,8 @@ class ProbeSection:
         """Enable what can be done and say why the rest cannot."""
         self._starter.refresh(self._segment.cannot_compute())
         chart, table, shown = self._made(CHART), self._made(TABLE), is_shown(PLOT_LAYOUT)
+        if shown and chart is not None and shown_chart(slicer.mrmlScene) is not chart:
+            show_chart(chart)  # another one was chosen meanwhile
         unprobed = _("Probe the scales of what is chosen first.")
         unshown = no_views() or ("" if shown or chart is not None else unprobed)
         self._ui.showPlotButton.checked = shown

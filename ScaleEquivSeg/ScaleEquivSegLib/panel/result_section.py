@@ -15,9 +15,10 @@ from ..errors import SegmentationError
 from ..mrml.contents import volumes_ml
 from ..mrml.products import is_out_of_date, mark_up_to_date
 from ..mrml.segmentations import reference_volume, show_closed_surfaces
-from ..mrml.side_by_side import show_as_before
+from ..mrml.side_by_side import has_surfaces_shown, show_as_before
 from .desk import Desk
 from .segmenting import VOLUMES_ML, Result, Target
+from .watching import Watch
 
 
 class ResultSection:
@@ -29,6 +30,7 @@ class ResultSection:
         header = self._ui.volumesTable.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.Stretch)
         header.setMinimumSectionSize(header.fontMetrics().boundingRect(_("Equivariant")).width() + 4)
+        self._watch = Watch(desk.changed_soon, [slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent])
         self._ui.measureButton.connect("clicked(bool)", self._on_measure)
         self._ui.show3DButton.connect("toggled(bool)", self._on_show_3d)
 
@@ -50,6 +52,7 @@ class ResultSection:
         self._ui.volumesNote.setVisible(any(notes))
         self._ui.measureButton.setVisible(bool(edited))
         self._ui.show3DButton.enabled = bool(results)
+        self._follow_surfaces(list(results.values()))
 
     def targets(self, bundles: Sequence[Bundle]) -> list[Target]:
         """Where the result of each network is to go."""
@@ -134,6 +137,16 @@ class ResultSection:
     def _on_show_3d(self, visible: bool) -> None:
         self._show_surfaces(list(self._results().values()), visible)
         self._desk.changed_soon()
+
+    def _follow_surfaces(self, nodes: Sequence[slicer.vtkMRMLSegmentationNode]) -> None:
+        """Show the button as pressed if surfaces are shown: other modules show and hide them, too."""
+        self._watch.watch(nodes)
+        shown = any(map(has_surfaces_shown, nodes))
+        if nodes and self._desk.parameters.show3D != shown:
+            was_blocked = self._ui.show3DButton.blockSignals(True)
+            self._ui.show3DButton.checked = shown
+            self._ui.show3DButton.blockSignals(was_blocked)
+            self._desk.parameters.show3D = shown
 
     def _show_surfaces(self, nodes: Sequence[slicer.vtkMRMLSegmentationNode], visible: bool) -> None:
         """Show results in the 3D views, or no longer; side by side they have surfaces whatever is chosen here."""

@@ -101,7 +101,10 @@ class SegmentSection:
     # Run
 
     def _on_segment(self, _checked: bool = False) -> None:
-        if self._packages.ready() and not self._obstacle() and self._results.may_replace(self._networks.chosen):
+        lacked, ready = bool(unmet()), self._packages.ready()
+        if lacked and ready:
+            self._on_advanced(not self._ui.advancedBox.collapsed)  # when it was opened nobody could be asked
+        if ready and not self._obstacle() and self._results.may_replace(self._networks.chosen):
             targets = self._results.targets(self._networks.chosen)
             self._desk.run(
                 Segmenting(self._inputs.volumes, self._inputs.region, targets, self.settings, self._results.show)
