@@ -184,9 +184,9 @@ def test_the_interval_covers_the_true_mean_about_as_often_as_it_says(
     random = np.random.default_rng(5)
     hits = 0
     for _ in range(60):
-        gained = 0.1 + random.normal(0, of_seed, (seeds, 1)) + random.normal(0, of_case, (1, 20))
-        ours = [record("se_unet", s, np.broadcast_to(0.5 + row, (2, 2, 20))) for s, row in enumerate(gained)]
-        others = [record("unet", s, np.full((2, 2, 20), 0.5)) for s in range(seeds)]
+        gained = 0.1 + random.normal(0, of_seed, (seeds, 1)) + random.normal(0, of_case, (1, 27))
+        ours = [record("se_unet", s, np.broadcast_to(0.5 + row, (2, 2, 27))) for s, row in enumerate(gained)]
+        others = [record("unet", s, np.full((2, 2, 27), 0.5)) for s in range(seeds)]
         difference = paired_difference(ours, others, 1.0)
         assert difference is not None
         hits += difference.low < 0.1 < difference.high
