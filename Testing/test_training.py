@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -29,7 +28,6 @@ from ScaleEquivSegLib.segmentation import Settings, load_model, segment
 from ScaleEquivSegLib.volume import read_volume, write_volume
 from test_bundles import change_card
 from training.__main__ import main, parse
-from training.augmentation import Augmenter
 from training.config import BadConfig, CaseData, ComputeConfig, FitConfig, load_config, read_settings
 from training.evaluate import evaluate
 from training.experiment import EXPERIMENTS, read_experiment, runs_of
@@ -37,7 +35,7 @@ from training.export import check_card_text, export_bundle, note_measurements
 from training.fit import fit
 from training.preparation import Task, phantom_examples
 from training.processes import trainer_on
-from training.task import SegmentationTask, annealed, crop_shown, random_window
+from training.task import SegmentationTask, annealed, random_window
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 ALIKE = ["data.scale=[1.0, 1.0]", "data.size=[64, 64, 64]"]
@@ -171,35 +169,19 @@ def test_training_sees_every_window_of_the_scale_axis_and_inference_all_of_it() 
 @pytest.mark.parametrize(
     ("name", "arguments", "shown"),
     [
-        ("unet", {}, (12, 10, 14)),
-        ("se_unet", {"scale_axis": {"first": 1.0, "ratio": 2.0, "count": 2}}, (12, 10, 14)),
-        ("se_unet", {"scale_axis": {"first": 0.5, "ratio": 2.0, "count": 2}}, (6, 5, 7)),
-        ("published_se_unet", {}, (12, 10, 14)),
+        ("unet", {}, (0, 12)),
+        ("se_unet", {"scale_axis": {"first": 1.0, "ratio": 2.0, "count": 2}}, (0, 12)),
+        ("se_unet", {"scale_axis": {"first": 0.5, "ratio": 2.0, "count": 2}}, (3, 9)),
+        ("published_se_unet", {}, (0, 12)),
     ],
 )
-def test_who_trains_on_finer_scales_is_shown_less_at_a_time(
-    name: str, arguments: dict[str, Any], shown: tuple[int, int, int]
+def test_who_trains_on_finer_scales_is_shown_the_middle_of_image_and_labels(
+    name: str, arguments: dict[str, Any], shown: tuple[int, int]
 ) -> None:
-    network = build_network(name, {"in_channels": 1, "classes": 3, **arguments})
-    assert crop_shown(network, FitConfig(crop=(12, 10, 14))) == shown
-
-
-def test_a_crop_that_is_shown_in_part_is_drawn_anywhere_and_not_cut_out_of_one_that_holds_the_image(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    drawn = set()
-    augment = Augmenter.__call__
-
-    def spied(self: Augmenter, example: Any, random: np.random.Generator) -> Any:
-        sample = augment(self, example, random)
-        drawn.add(tuple(sample["image"].shape))
-        return sample
-
-    monkeypatch.setattr(Augmenter, "__call__", spied)
-    axis = "network.arguments={channels: [2, 2], scale_axis: {first: 0.5, ratio: 2.0, count: 2}}"
-    settings = [*TWO_PHANTOMS, "fit.steps=1", "fit.checkpoint_every=1", "fit.crop=[16, 12, 8]", axis]
-    fit(load_config(CONFIGS / "phantom_se_unet.yaml", settings), "test", tmp_path / "run", tmp_path / "bundle")
-    assert drawn == {(1, 8, 6, 4)}
+    task = SegmentationTask(build_network(name, {"in_channels": 1, "classes": 3, **arguments}), FitConfig())
+    places = torch.stack(torch.meshgrid(*3 * [torch.arange(12)], indexing="ij"))[None]
+    first, last = shown
+    assert torch.equal(task._within_budget(places), places[..., first:last, first:last, first:last])
 
 
 def validated(task: SegmentationTask, *cases: tuple[torch.Tensor, torch.Tensor, list[int]]) -> dict[str, float]:

@@ -54,7 +54,7 @@ from .run_folder import (
 from .shelf import Shelf
 from .splits import Chosen
 from .statistics import restate_statistics
-from .task import NetworkTask, SegmentationTask, crop_shown, random_seed
+from .task import NetworkTask, SegmentationTask, random_seed
 
 T = TypeVar("T")
 
@@ -153,7 +153,7 @@ def _segmentation(config: Config, card: Mapping[str, Any], shelf: Shelf) -> _Run
     task = Task.from_card(card)
     network = _built(partial(build_network, config.network.name), config, card)
     training, held_out, cases = examples(config, task, shelf)
-    samples = Samples(training, Augmenter(task, crop_shown(network, config.fit), config.augmentation), config.fit.seed)
+    samples = Samples(training, Augmenter(task, config.fit.crop, config.augmentation), config.fit.seed)
 
     def validation(trainer: L.Trainer) -> DataLoader | None:
         if not held_out:

@@ -49,13 +49,6 @@ def random_window(whole: ScaleAxis, fit: FitConfig, step: int) -> ScaleAxis:
     return whole.window(int(random.integers(whole.count - count + 1)), count)
 
 
-def crop_shown(network: nn.Module, fit: FitConfig) -> tuple[int, int, int]:
-    """The size of what a step is shown: less if scales finer than a voxel are trained on, which take so much longer."""
-    finest = min(1.0, network.axis.first) if isinstance(network, UNet) else 1.0
-    x, y, z = (max(1, round(size * finest)) for size in fit.crop)
-    return x, y, z
-
-
 class NetworkTask(L.LightningModule):
     """What all trainings have in common: the seed of each step, the mixtures of dynamic layers, the optimiser."""
 
@@ -127,9 +120,10 @@ class SegmentationTask(NetworkTask):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         with self._random_window():
-            scores = self.network(batch["image"])
+            image, label = self._within_budget(batch["image"]), self._within_budget(batch["label"])
+            scores = self.network(image)
         # Whatever the precision of the network: sums over many voxels need float32.
-        loss: Tensor = self.loss(without_unlabelled(scores.float(), batch["unlabelled"]), batch["label"])
+        loss: Tensor = self.loss(without_unlabelled(scores.float(), batch["unlabelled"]), label)
         return self.with_load_balance(loss)
 
     @contextmanager
@@ -141,6 +135,15 @@ class SegmentationTask(NetworkTask):
         self.network.axis = random_window(whole, self.fit_config, self.global_step)
         yield
         self.network.axis = whole
+
+    def _within_budget(self, maps: Tensor) -> Tensor:
+        """The middle of a crop if scales finer than a voxel are trained on, so that no step takes longer for them."""
+        if not isinstance(self.network, UNet) or self.network.axis.first >= 1:
+            return maps
+        for axis in (2, 3, 4):
+            kept = max(1, round(maps.shape[axis] * self.network.axis.first))
+            maps = maps.narrow(axis, (maps.shape[axis] - kept) // 2, kept)
+        return maps
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """As `evaluate` does: NaN for a class that nobody looked for; one that is not there is not to be found."""
