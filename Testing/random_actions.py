@@ -11,10 +11,10 @@ import numpy as np
 import slicer
 
 from panel_user import MODULE, SECONDS_AT_MOST, alive
-from random_user import RandomUser, has_voxels, segment_contents
+from random_user import RandomUser, segment_contents
 from ScaleEquivSegLib.bundles import Label
 from ScaleEquivSegLib.mrml.segmentations import import_segmentation
-from ScaleEquivSegLib.mrml.volumes import volume_from_node
+from ScaleEquivSegLib.mrml.volumes import has_voxels, volume_from_node
 from ScaleEquivSegLib.volume import Volume
 from test_panel_input import bending_node, matrix_node, turned
 

@@ -13,7 +13,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 import slicerhost
 from panel_user import MODULE, User
-from ScaleEquivSegLib.mrml.volumes import volume_from_node
+from ScaleEquivSegLib.mrml.volumes import grid_of, has_voxels
 
 DATA = ("ScalarVolume", "LabelMapVolume", "Segmentation", "Table", "PlotChart", "PlotSeries", "Transform", "MarkupsROI")
 """What a list of nodes shows, and what can be deleted and renamed there."""
@@ -102,9 +102,8 @@ class RandomUser(User):
 def contents(node: Any) -> str:
     """What a node holds, as one word; not how it is shown."""
     parts: list[Any] = [node.GetClassName(), node.GetName()]
-    if node.IsA("vtkMRMLScalarVolumeNode") and node.GetImageData() is not None:
-        geometry = volume_from_node(node).geometry
-        parts += [slicer.util.arrayFromVolume(node).tobytes(), geometry.ijk_to_ras.round(6).tolist()]
+    if node.IsA("vtkMRMLScalarVolumeNode") and has_voxels(node):
+        parts += [slicer.util.arrayFromVolume(node).tobytes(), grid_of(node).ijk_to_ras.round(6).tolist()]
     elif node.IsA("vtkMRMLSegmentationNode"):
         segmentation = node.GetSegmentation()
         parts += [segment_contents(segmentation.GetSegment(each)) for each in segmentation.GetSegmentIDs()]
@@ -121,8 +120,3 @@ def segment_contents(segment: Any) -> list[Any]:
     array = vtk_to_numpy(labels.GetPointData().GetScalars()).reshape(labels.GetDimensions()[::-1])
     places = np.argwhere(array == segment.GetLabelValue()) + labels.GetExtent()[4::-2]
     return [segment.GetName(), places.tolist()]
-
-
-def has_voxels(volume: Any) -> bool:
-    """Whether there is anything in a volume."""
-    return volume.GetImageData() is not None and volume.GetImageData().GetNumberOfPoints() > 0

@@ -19,11 +19,12 @@ import vtk
 import slicerhost
 from panel_user import alive
 from random_actions import act, choose_a_volume, load_a_volume, wait_for_the_end
-from random_user import PRODUCT, WORKERS, RandomUser, contents, has_voxels
+from random_user import PRODUCT, WORKERS, RandomUser, contents
 from ScaleEquivSegLib.bundles import CARD
 from ScaleEquivSegLib.mrml.layouts import SIDE_BY_SIDE_LAYOUT
+from ScaleEquivSegLib.mrml.placing import region_seen_from
 from ScaleEquivSegLib.mrml.segmentations import reference_volume
-from ScaleEquivSegLib.mrml.volumes import volume_from_node
+from ScaleEquivSegLib.mrml.volumes import grid_of, has_voxels, volume_from_node
 from ScaleEquivSegLib.panel import models
 from test_panel_input import add_two_channels
 
@@ -197,6 +198,8 @@ def can_segment(user: RandomUser) -> bool:
         both = (other, volumes[0])
         if other.GetTransformNodeID() != volumes[0].GetTransformNodeID() and any(map(is_bent, both)):
             return False
+    if region is not None and not all(region_seen_from(volumes[0], region).bounds(grid_of(volumes[0]))):
+        return False
     outputs = [ui.equivariantOutputSelector.currentNode(), ui.baselineOutputSelector.currentNode()]
     return ui.networkSelector.currentText != "Both" or outputs[0] is None or outputs[0] is not outputs[1]
 
