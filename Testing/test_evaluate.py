@@ -82,6 +82,13 @@ def sharp_eyed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluating, "segment", segment)
 
 
+@pytest.fixture
+def soon_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a volume costs is measured of a small one, and in this process."""
+    monkeypatch.setattr("training.benchmarks.volumes.SMALL", (12, 12, 12))
+    monkeypatch.setattr("training.benchmarks.memory.in_own_process", lambda work, *arguments: work(*arguments))
+
+
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
     main()
@@ -258,10 +265,10 @@ def test_what_the_card_says_was_held_out_is_measured_whatever_the_data_say(tmp_p
         measured("val")
 
 
+@pytest.mark.usefixtures("soon_noted")
 def test_what_the_card_says_was_trained_on_is_measured_as_no_other_split(
     tmp_path: Path, sharp_eyed: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("training.benchmarks.volumes.SMALL", (12, 12, 12))
     for number in range(24):
         write_case(tmp_path / "data", f"{number:03d}", [0, 1, 2])
     data = CaseData(tmp_path / "data", validation=0.15, test=0.15)
@@ -343,10 +350,10 @@ def test_a_bundle_trained_on_native_voxels_is_measured_on_them_unless_it_is_said
     assert spacings[3:] == [[1, 1, 1]] * len(robustness.CHANGES)
 
 
+@pytest.mark.usefixtures("soon_noted")
 def test_figures_are_noted_only_of_cases_that_were_not_trained_on_and_of_a_bundle_as_it_is_run(
     tmp_path: Path, sharp_eyed: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("training.benchmarks.volumes.SMALL", (12, 12, 12))
     for folder in ("data", "unseen"):
         for number in range(8):
             write_case(tmp_path / folder, f"case{number}", [0, 1, 2])
@@ -459,10 +466,10 @@ def test_an_output_that_is_there_is_refused_before_anything_is_measured(
     assert there.read_text() == "mine"
 
 
+@pytest.mark.usefixtures("soon_noted")
 def test_figures_are_written_into_a_new_folder_and_noted_before_they_are_shown(
     tmp_path: Path, sharp_eyed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.benchmarks.volumes.SMALL", (12, 12, 12))
     write_case(tmp_path / "data", "a", [0, 1, 2])
     small, json_file = bundle(tmp_path / "bundle"), tmp_path / "new" / "figures.json"
 
