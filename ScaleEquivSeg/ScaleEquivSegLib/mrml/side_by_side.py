@@ -80,10 +80,8 @@ def show_as_before(scene: slicer.vtkMRMLScene) -> None:
 
 def has_surfaces_shown(segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
     """Whether its surfaces are shown in 3D views, and not only side by side."""
-    display, surfaces = (
-        segmentation.GetDisplayNode(),
-        slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName(),
-    )
+    surfaces = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
+    display = segmentation.GetDisplayNode()
     if display is None or not segmentation.GetSegmentation().ContainsRepresentation(surfaces):
         return False
     is_passing = json.loads(display.GetAttribute(_SHOWN_BEFORE) or "{}").get("hidden3D")
