@@ -184,6 +184,13 @@ def test_settings_that_pictures_do_not_know_and_too_few_of_them_are_refused(tmp_
         chosen_pictures(CaseData(archive, native_voxels=True), CLASSES, 0)
 
 
+@pytest.mark.parametrize("ignored", ["fit.crop=[32,32,32]", "fit.scale_window=2", "augmentation.beyond=0.5"])
+def test_settings_that_would_change_nothing_of_pictures_are_refused(tmp_path: Path, ignored: str) -> None:
+    of_volumes = load_config(CONFIGS / "breast_ultrasound_plain.yaml", [f"data.folder={tmp_path}", ignored])
+    with pytest.raises(BadConfig, match=re.escape(ignored.partition("=")[0])):
+        fit(of_volumes, "test", tmp_path / "run", tmp_path / "bundle")
+
+
 @pytest.mark.parametrize(
     ("how", "poses"), [(Augmentation("none"), 1), (Augmentation("left_right"), 2), (Augmentation("all", True), 8)]
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ScaleEquivSegLib.inputs import checked_image
 
 from .augmentation import Sample, looks, magnification, most_rotation, plain
 from .cases import BadData
-from .config import Augmentation, BadConfig, CaseData, Config
+from .config import Augmentation, BadConfig, CaseData, Config, FitConfig
 from .pictures import LabelledPicture, chosen_pictures
 from .splits import Chosen
 
@@ -57,9 +57,17 @@ def picture_examples(
     """The examples to train on and to validate on, and the pictures that they are of."""
     if not isinstance(config.data, CaseData):
         raise BadConfig("a classifier is trained on pictures: data.folder=FOLDER")
+    _check_settings(config)
     chosen = chosen_pictures(config.data, task.classes, config.fit.seed)
     found = prepared([*chosen.training, *chosen.validation], task, config.data.folder or Path())
     return found[: len(chosen.training)], found[len(chosen.training) :], chosen
+
+
+def _check_settings(config: Config) -> None:
+    """Refuse settings that change nothing here."""
+    fit = replace(config.fit, crop=FitConfig.crop, scale_window=FitConfig.scale_window)
+    if config != replace(config, fit=fit, augmentation=replace(config.augmentation, beyond=Augmentation.beyond)):
+        raise BadConfig("pictures do not know the settings fit.crop, fit.scale_window and augmentation.beyond")
 
 
 def prepared(pictures: Iterable[LabelledPicture], task: PictureTask, source: Path) -> list[PictureExample]:
