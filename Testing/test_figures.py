@@ -111,6 +111,19 @@ def test_a_class_that_a_case_has_no_figure_of_does_not_count(tmp_path: Path) -> 
     assert dice == pytest.approx(np.array([[0.8, 0.9], [0.4, np.nan]]), nan_ok=True)
 
 
+def test_variants_are_compared_with_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    write_all(two_variants(), tmp_path)
+    draw_all(tmp_path, tmp_path / "out")
+    draw_all(tmp_path, tmp_path / "turned", reference="se_unet")
+    as_recorded, turned = ((tmp_path / out / "made_up.md").read_text() for out in ("out", "turned"))
+    assert "less that of unet," in as_recorded
+    assert "| se_unet | 3 | +0." in as_recorded
+    assert "less that of se_unet," in turned
+    assert "| unet | 3 | -0." in turned
+    with pytest.raises(BadRecords, match="no record is of a variant 'vnet'; there are se_unet, unet"):
+        draw_all(tmp_path, tmp_path / "none", reference="vnet")
+
+
 def test_tables_hold_mean_and_standard_deviation_over_seeds(tmp_path: Path) -> None:
     records = two_variants()
     write_all(records, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,28 @@ MARKERS = "os^Dvph"
 Styles = Mapping[str, Mapping[str, Any]]
 
 
-def draw_all(records: Path, out: Path) -> list[Path]:
-    """Tables and figures of every experiment below a folder; returns the files."""
+def draw_all(records: Path, out: Path, reference: str = "") -> list[Path]:
+    """Tables and figures of every experiment below a folder; returns the files.
+
+    The other variants are compared with the experiment's reference, or with the one named here where there is such.
+    """
     found = read_records(records)
     if not found:
         raise BadRecords(f"{records} holds no records of an experiment; see `python -m training experiment --help`")
+    if reference:
+        found = _compared_with(reference, found)
     written: list[Path] = []
     for name in dict.fromkeys(record.experiment for record in found):
         written += _draw_experiment([record for record in found if record.experiment == name], out / name)
     return written
+
+
+def _compared_with(reference: str, records: Sequence[Record]) -> list[Record]:
+    experiments = {record.experiment for record in records if record.variant == reference}
+    if not experiments:
+        variants = sorted({record.variant for record in records})
+        raise BadRecords(f"no record is of a variant {reference!r}; there are {', '.join(variants)}")
+    return [replace(record, reference=reference) if record.experiment in experiments else record for record in records]
 
 
 def _draw_experiment(records: Sequence[Record], stem: Path) -> list[Path]:

@@ -37,6 +37,12 @@ def _add_figures(commands: Commands) -> None:
     figures = commands.add_parser("figures", help="draw the figures and tables of experiments from their records")
     figures.add_argument("records", type=Path, help="a folder of records")
     figures.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write them")
+    figures.add_argument(
+        "--reference",
+        default="",
+        metavar="VARIANT",
+        help="compare the others with this variant instead of the one that the experiment names",
+    )
     figures.set_defaults(command=_figures)
 
 
@@ -62,4 +68,4 @@ def _experiment(options: argparse.Namespace) -> None:
 def _figures(options: argparse.Namespace) -> None:
     from ..figures import draw_all
 
-    print(*draw_all(options.records, options.out), sep="\n")
+    print(*draw_all(options.records, options.out, options.reference), sep="\n")
