@@ -133,6 +133,52 @@ def test_what_is_done_is_not_done_again(undisturbed: tuple[list[Run], Places], m
     assert carry_out(runs, places, silent) == []
 
 
+def test_what_another_experiment_has_measured_is_taken_from_its_records(
+    undisturbed: tuple[list[Run], Places], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, places = undisturbed
+    here = Places(places.data, tmp_path / "records", tmp_path / "runs")
+    shutil.copytree(places.records, here.records)
+    text = (
+        TINY.replace("scales: [0.8, 1]", "")
+        .replace("longer axis", "axis of three")
+        .replace("unet\nsizes", "se_unet\nsizes")
+    )
+    of_one_scale = runs_of(read_experiment(experiment_file(tmp_path, text).rename(tmp_path / "less.yaml")))
+    monkeypatch.setattr("training.conduct.fit", None)
+    monkeypatch.setattr("training.conduct.measured_rows", None)
+    assert carry_out(of_one_scale, here, silent) == []
+    for run, wider in zip(of_one_scale, runs, strict=True):
+        record, source = (read_record(record_of(each, here.records)) for each in (run, wider))
+        assert (record.experiment, record.variant, record.reference) == ("less", run.variant.name, "se_unet")
+        assert record.test == run.test()
+        assert record.rows == [row for row in source.rows if row["scale"] == 1]
+        assert record.means == {key: value for key, value in source.means.items() if key.endswith("@1")}
+        assert (record.trained, record.measured) == (source.trained, source.measured)
+    assert carry_out(of_one_scale, here, silent) == []  # and it is the run's own from now on
+
+
+def test_only_the_same_training_tested_alike_is_taken_from_other_records(
+    undisturbed: tuple[list[Run], Places], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, places = changed_data(undisturbed, tmp_path)
+    monkeypatch.setattr("training.conduct.fit", None)
+    monkeypatch.setattr("training.conduct.measured_rows", None)
+
+    def of_another_experiment(old: str, new: str, name: str) -> list[Run]:
+        return runs_of(read_experiment(experiment_file(tmp_path, TINY.replace(old, new)).rename(tmp_path / name)))
+
+    another_scale = of_another_experiment("[0.8, 1]", "[0.8, 1, 2]", "scale.yaml")
+    another_seed = of_another_experiment("[3]", "[4]", "seed.yaml")
+    another_axis = of_another_experiment("count: 3}", "count: 4}", "axis.yaml")[-1:]
+    for run in (*another_scale, *another_seed, *another_axis):
+        assert carry_out([run], places, silent) == [run]
+    same = of_another_experiment("name: unet", "name: unet", "same.yaml")
+    assert carry_out(same[:1], places, silent) == []
+    with_labels_changed(places)
+    assert carry_out(same[1:2], places, silent) == same[1:2]
+
+
 def test_a_run_that_another_process_ends_while_one_waits_for_the_lock_is_not_done_again(
     undisturbed: tuple[list[Run], Places], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,11 +271,15 @@ def changed_data(undisturbed: tuple[list[Run], Places], folder: Path) -> tuple[R
     return runs[0], here
 
 
-def test_a_record_is_not_taken_for_one_of_other_cases(undisturbed: tuple[list[Run], Places], tmp_path: Path) -> None:
-    run, places = changed_data(undisturbed, tmp_path)
+def with_labels_changed(places: Places) -> None:
     labels = places.data / "labels" / "phantom_000003.nrrd"  # a case of the test
     volume = read_volume(labels)
     write_volume(Volume(volume.array * 0, volume.geometry), labels)
+
+
+def test_a_record_is_not_taken_for_one_of_other_cases(undisturbed: tuple[list[Run], Places], tmp_path: Path) -> None:
+    run, places = changed_data(undisturbed, tmp_path)
+    with_labels_changed(places)
     said: list[str] = []
     assert carry_out([run], places, said.append) == [run]
     assert "was made with other cases than" in said[0]

@@ -31,7 +31,17 @@ from .pictures import find_pictures
 from .preparation import Task
 from .processes import Stopped
 from .progress import duration
-from .records import BadRecords, Record, Session, arranged, arranged_answers, read_record, session, write_record
+from .records import (
+    BadRecords,
+    Record,
+    Session,
+    arranged,
+    arranged_answers,
+    read_record,
+    read_records,
+    session,
+    write_record,
+)
 from .roster import Roster, roster_of
 from .run_folder import check_roster, deciding
 from .splits import Chosen, Labelled, chosen_of, of_split
@@ -118,7 +128,7 @@ def _carry_out(run: Run, places: Places, say: Say) -> bool:
         if _done_here(run, places):  # by another process, a moment ago
             return False
         say(f"{run.experiment.name}: {run.name}")
-        record = _made(run, places, folder)
+        record = _measured_before(run, places) or _made(run, places, folder)
         write_record(record, record_of(run, places.records))
         remove(places.failure(run))
     say(f"{run.name}: {_headline(record)}")
@@ -139,6 +149,29 @@ def _done_here(run: Run, places: Places) -> bool:
 
 def _headline(record: Record) -> str:
     return f"{record.main_metric} {record.mean(record.main_metric, record.main_scale):.4f} at ×{record.main_scale:g}"
+
+
+def _measured_before(run: Run, places: Places) -> Record | None:
+    """The run as another record has it, be it of another experiment: of the same training, measured on the same cases
+    at all scales of the run, and maybe at more."""
+    settings, test = deciding(run.settings()), run.test()
+    scales, cases_sha256 = test["scales"], _cases_sha256(run, _cases(run.config(places.data)))
+    for record in read_records(places.records):
+        is_tested_so = {**record.test, "scales": scales} == test and set(scales) <= set(record.test["scales"])
+        is_of_these_cases = record.cases_sha256 in ("", cases_sha256)
+        if is_tested_so and is_of_these_cases and deciding(record.config) == settings:
+            at_scales = tuple(f"@{scale:g}" for scale in scales)
+            return replace(
+                record,
+                experiment=run.experiment.name,
+                variant=run.variant.name,
+                reference=run.experiment.reference,
+                overrides=run.overrides,
+                test=test,
+                means={key: value for key, value in record.means.items() if key.endswith(at_scales)},
+                rows=[row for row in record.rows if row.get("scale", 1.0) in scales],
+            )
+    return None
 
 
 def _made(run: Run, places: Places, folder: Path) -> Record:
