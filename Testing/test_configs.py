@@ -15,7 +15,7 @@ from ScaleEquivSegLib.bundles import CARD, bundled_models, read_bundle
 from ScaleEquivSegLib.card import SEAL
 from ScaleEquivSegLib.networks import CLASSIFIERS, build_network
 from ScaleEquivSegLib.volume import Volume, make_geometry
-from training.cases import LabelledCase, as_listed
+from training.cases import LabelledCase, as_listed, read_rows
 from training.config import CaseData, Config, load_config
 from training.export import export_bundle, network_arguments, read_card_text
 from training.preparation import Task, as_classes
@@ -130,3 +130,13 @@ def test_a_table_of_splits_is_found_beside_a_configuration_that_names_it_and_whe
     assert isinstance(typed, CaseData)
     assert named.splits == CONFIGS / "brats2020.splits.csv"
     assert typed.splits == Path("mine.csv")
+
+
+def test_the_splits_of_the_hippocampus_are_those_of_the_bundles() -> None:
+    rows = read_rows(CONFIGS / "hippocampus.splits.csv")
+    cards = list(bundled_models().glob(f"hippocampus-*/{CARD}"))
+    assert len(cards) == 3
+    for card in cards:
+        data = json.loads(card.read_text())["training"]["data"]
+        assert data["trained_on"] == [row["case"] for row in rows if row["split"] == "train"]
+        assert data["held_out"] == [row["case"] for row in rows if row["split"] == "val"]

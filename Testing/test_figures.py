@@ -15,7 +15,7 @@ from scipy import stats
 from training.__main__ import main
 from training.evaluate import Row, summary
 from training.figures import draw_all, styles_of
-from training.records import BadRecords, Record, arranged, read_record, write_record
+from training.records import RECORDS, BadRecords, Record, arranged, read_record, read_records, write_record
 from training.tables import CONFIDENCE, STUDENT, Estimate, markdown, paired_difference
 
 SCALES = (0.5, 1.0)
@@ -109,6 +109,15 @@ def test_a_class_that_a_case_has_no_figure_of_does_not_count(tmp_path: Path) -> 
     write_record(measured, tmp_path / "record.json")
     dice = read_record(tmp_path / "record.json").dice(1.0)
     assert dice == pytest.approx(np.array([[0.8, 0.9], [0.4, np.nan]]), nan_ok=True)
+
+
+def test_the_tables_that_come_with_the_project_are_those_of_its_records() -> None:
+    records = read_records(RECORDS)
+    experiments = {record.experiment for record in records}
+    assert {"scale_curve", "data_efficiency"} <= experiments
+    for experiment in experiments:
+        shown = (RECORDS / "figures" / f"{experiment}.md").read_text(encoding="utf-8")
+        assert shown == markdown([record for record in records if record.experiment == experiment])
 
 
 def test_variants_are_compared_with_the_one_that_is_asked_for(tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ VARIANTS = (
     Variant("guard: one coarser scale", _axis(count=6)),
     Variant("guard: one finer, one coarser", _axis(first=2**-0.5, count=7)),
     Variant("guard and taper 1", {"taper": 1, **_axis(first=2**-0.5, count=7)}),
+    Variant("first scale 0.5, 7 scales, as bundled", _axis(first=0.5, count=7)),
     Variant("ratio 2^(1/3), 7 scales", _axis(ratio=2 ** (1 / 3), count=7)),
     Variant("ratio 2, 3 scales", _axis(ratio=2.0, count=3)),
 )
