@@ -6,9 +6,7 @@ import csv
 import json
 import math
 import os
-import shutil
 import sys
-import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +19,12 @@ import SimpleITK as sitk
 
 from ScaleEquivSegLib.bundles import read_bundle
 from ScaleEquivSegLib.cli import main as command_line
-from ScaleEquivSegLib.errors import BadCaseList, BadRequest, OutOfMemory, OutputExists, SegmentationError
+from ScaleEquivSegLib.errors import BadCaseList, BadRequest, OutOfMemory, OutputExists
 from ScaleEquivSegLib.labelmap import segment_header
 from ScaleEquivSegLib.networks import build_network
 from ScaleEquivSegLib.segmentation import Settings
 from ScaleEquivSegLib.volume import Volume, make_geometry, read_volume, write_volume
 from test_bundles import change_card
-from training import download as downloading
 from training import evaluate as evaluating
 from training import robustness
 from training.__main__ import main
@@ -35,7 +32,6 @@ from training.cases import BadData
 from training.commands.console import this_command
 from training.config import CaseData, load_config
 from training.data import examples
-from training.download import download
 from training.evaluate import Row, evaluate, measured_rows, summary
 from training.export import export_bundle
 from training.preparation import Task
@@ -525,53 +521,6 @@ def test_labels_a_rounding_error_off_their_image_can_be_measured_at_any_scale(tm
     stretched = make_geometry((6, 8, 10), (1, 1, 1.0002), np.eye(3), (0, 0, 0))
     write_volume(Volume(written.array, stretched), labels)
     assert evaluate(bundle(tmp_path / "bundle"), tmp_path / "data", scales=(1.0, 2.0))["dice.mean@1"] == 1
-
-
-# Downloads
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What MONAI would fetch is packed here instead; returns what was asked for."""
-    asked = []
-
-    def fetch(url: str, filepath: Path, output_dir: Path, hash_val: str, hash_type: str) -> None:
-        asked.append((url, hash_val))
-        name = filepath.name.removesuffix(".tar")
-        (tmp_path / "server" / name).mkdir(parents=True)
-        (tmp_path / "server" / name / "dataset.json").write_text("{}")
-        with tarfile.open(filepath, "w") as archive:
-            archive.add(tmp_path / "server" / name, name)
-        if len(asked) > 1:
-            raise RuntimeError("md5 check of downloaded file failed")
-        with tarfile.open(filepath) as archive:
-            archive.extractall(output_dir, filter="data")
-        assert hash_type == "md5"
-
-    monkeypatch.setattr(downloading, "download_and_extract", fetch)
-    return asked
-
-
-def test_a_task_of_the_decathlon_is_fetched_whole_with_its_checksum_or_not_at_all(
-    tmp_path: Path, server: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(monkeypatch, "download", "Task04_Hippocampus", tmp_path / "data")
-    assert capsys.readouterr().out == f"fetched: {tmp_path / 'data' / 'Task04_Hippocampus'}\n"
-    ((url, checksum),) = server
-    assert url.endswith("Task04_Hippocampus.tar")
-    assert checksum == "9d24dba78a72977dbd1d2e110310f31b"
-    assert [path.name for path in (tmp_path / "data").rglob("*")] == ["Task04_Hippocampus", "dataset.json"]
-
-    with pytest.raises(OutputExists, match="remove it to download it again"):
-        download("Task04_Hippocampus", tmp_path / "data")
-    with pytest.raises(BadRequest, match="Task04_Hippocampus"):
-        download("Task04", tmp_path / "data")
-    assert len(server) == 1
-
-    shutil.rmtree(tmp_path / "server")
-    with pytest.raises(SegmentationError, match="md5 check"):
-        download("Task02_Heart", tmp_path / "data")
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["Task04_Hippocampus"]
 
 
 @pytest.mark.skipif("SCALEEQUIVSEG_DATA" not in os.environ, reason="SCALEEQUIVSEG_DATA does not name a folder of data")

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from monai.apps import DecathlonDataset, download_and_extract
+from monai.apps import DecathlonDataset, download_url, extractall
 
 from ScaleEquivSegLib.errors import BadRequest, OutputExists, SegmentationError
 
@@ -26,12 +26,11 @@ def download(task: str, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".downloading-") as unfinished:
             archive = Path(unfinished) / f"{task}.tar"
-            download_and_extract(
-                DecathlonDataset.resource[task], archive, unfinished, DecathlonDataset.md5[task], hash_type="md5"
-            )
+            download_url(DecathlonDataset.resource[task], archive, DecathlonDataset.md5[task], hash_type="md5")
+            extractall(archive, unfinished)
             os.replace(Path(unfinished) / task, place)
-    # MONAI says so of a wrong checksum; what urllib raises is an OSError
-    except (RuntimeError, OSError) as error:
+    # MONAI raises the first two for a wrong checksum, depending on its version; what urllib raises is an OSError.
+    except (ValueError, RuntimeError, OSError) as error:
         raise SegmentationError(
             f"{task} could not be fetched: {error}. Look at the connection and try again."
         ) from error
