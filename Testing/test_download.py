@@ -1,4 +1,4 @@
-"""Tasks of the Decathlon are fetched over the network whole and checked, or not at all; here from a server beside us."""
+"""Tasks of the Decathlon are fetched over the network whole and checked, or not at all; here from a local server."""
 
 from __future__ import annotations
 
