@@ -40,12 +40,12 @@ class ScaleEquivSeg(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", self.registerLayouts)
 
     def registerSampleData(self):
-        """Phantoms in Slicer's module Sample Data; they are made here, but Slicer wants an address of every source."""
+        """Samples for Slicer's module of that name. It wants an address, also of those that are made here."""
         import SampleData
 
-        from ScaleEquivSegLib.mrml.samples import SAMPLES, load_sample
+        from ScaleEquivSegLib.mrml.samples import HIPPOCAMPUS, SAMPLES, load_sample
 
-        for name in SAMPLES:
+        for name in (*SAMPLES, HIPPOCAMPUS):
             SampleData.SampleDataLogic.registerCustomSampleDataSource(
                 category=_("ScaleEquivSeg"),
                 sampleName=name,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 import sys
+import tarfile
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,15 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+from monai.apps import DecathlonDataset
 
 import slicerhost
 from panel_user import MODULE, labels_of
 from ScaleEquivSegLib import requirements
-from ScaleEquivSegLib.bundles import bundled_models
+from ScaleEquivSegLib.bundles import bundle_named, bundled_models
 from ScaleEquivSegLib.errors import MissingPackage
 from ScaleEquivSegLib.mrml import samples
 from ScaleEquivSegLib.panel import models
 from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
+from ScaleEquivSegLib.volume import write_volume
 
 SMALL = {
     "phantom x1.0": PhantomSpec(seed=1, size=(24, 24, 24)),
@@ -76,6 +80,7 @@ def test_sample_data_has_a_phantom_the_same_magnified_and_one_of_four_channels(h
         ("ScaleEquivSeg", "phantom x1.0"),
         ("ScaleEquivSeg", "phantom x1.7"),
         ("ScaleEquivSeg", "phantom 4 channels"),
+        ("ScaleEquivSeg", "hippocampus (download)"),
     ]
     plain, magnified, several = samples.SAMPLES.values()
     assert (plain.seed, plain.scale, magnified.seed, magnified.scale) == (magnified.seed, 1.0, plain.seed, 1.7)
@@ -122,6 +127,58 @@ def test_a_sample_of_four_channels_is_four_volumes_that_the_panel_takes_for_its_
     assert widget.ui.taskSelector.currentText == "phantom-4ch"
     chosen = [slicer.util.findChild(widget.parent, f"channelSelector{n}").currentNode() for n in range(4)]
     assert chosen == volumes
+
+
+def test_the_address_and_the_checksum_of_the_hippocampus_are_those_that_monai_knows() -> None:
+    assert DecathlonDataset.resource[samples.TASK] == samples.ADDRESS
+    assert f"MD5:{DecathlonDataset.md5[samples.TASK]}" == samples.CHECKSUM
+    for bundle in ("hippocampus-se_unet", "hippocampus-unet", "hippocampus-dynamic_se_unet"):
+        assert samples.CASE in bundle_named(bundle).card["training"]["data"]["held_out"]
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small case in an archive like that of the Decathlon, where the sample is looked for."""
+    phantom = make_phantom(SMALL["phantom x1.0"])
+    packed = tmp_path / f"{samples.TASK}.tar"
+    with tarfile.open(packed, "w") as tar:
+        for part, volume in (("imagesTr", phantom.channels[0]), ("labelsTr", phantom.labels)):
+            for name in (f"._{samples.CASE}", samples.CASE):  # the first as macOS leaves it in archives
+                write_volume(volume, tmp_path / f"{part}.nii.gz")
+                tar.add(tmp_path / f"{part}.nii.gz", f"./{samples.TASK}/{part}/{name}.nii.gz")
+    monkeypatch.setattr(samples, "ADDRESS", packed.as_uri())
+    monkeypatch.setattr(samples, "CHECKSUM", f"MD5:{hashlib.md5(packed.read_bytes()).hexdigest()}")
+    slicer.mrmlScene.GetCacheManager().SetRemoteCacheDirectory(str(tmp_path / "cache"))
+    return packed
+
+
+def test_a_real_hippocampus_is_fetched_once_and_shown_with_what_was_drawn(host: slicerhost.Host, archive: Path) -> None:
+    source = host.sample_data[3]
+    volume, drawn = source.customDownloader(source)
+    phantom = make_phantom(SMALL["phantom x1.0"])
+    assert (volume.GetName(), drawn.GetName()) == ("hippocampus_289", "hippocampus_289 reference")
+    assert np.array_equal(slicer.util.arrayFromVolume(volume), phantom.channels[0].array)
+    assert np.array_equal(labels_of(drawn, volume), phantom.labels.array)
+    assert not drawn.GetDisplayNode().GetVisibility()
+    archive.unlink()
+    again, _drawn = source.customDownloader(source)
+    assert again.GetName() == "hippocampus_289_1"
+
+
+@pytest.mark.parametrize("wrong", ["checksum", "address"])
+def test_a_hippocampus_that_cannot_be_fetched_leaves_nothing_and_is_told(
+    host: slicerhost.Host, archive: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    if wrong == "checksum":
+        monkeypatch.setattr(samples, "CHECKSUM", f"MD5:{32 * '0'}")
+    else:
+        archive.unlink()
+    host.dialogs.clear()
+    source = host.sample_data[3]
+    assert source.customDownloader(source) == ()
+    assert f"{samples.ADDRESS} could not be downloaded" in host.dialogs[-1].text
+    assert not list(archive.with_name("cache").glob("*.tar"))
+    assert not slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
 
 
 # Examples

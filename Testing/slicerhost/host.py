@@ -37,6 +37,8 @@ class Host:
         self._recorder = DialogRecorder()
         sys.excepthook = self._on_exception
         self.scene = slicer.vtkMRMLScene()
+        self.cache = slicer.vtkCacheManager()
+        self.scene.SetCacheManager(self.cache)
         self.app = qSlicerApplication(self.scene)
         QtCore.qInstallMessageHandler(_pass_on_qt_message)
         _use_slicer_look(self.app)
@@ -47,6 +49,7 @@ class Host:
     def _fill_slicer(self) -> None:
         root: Any = slicer
         root.mrmlScene, root.app = self.scene, self.app
+        self.cache.SetRemoteCacheDirectory(self.app.temporaryPath)
         # slicer-core has no colour and terminology files; its logics would print that on every start.
         self.scene.GlobalWarningDisplayOff()
         application_logic, root.modules = make_logics(self.scene)
