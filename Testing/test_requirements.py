@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement as PipRequirement
 
+from ScaleEquivSegLib.answers import Models, answer
 from ScaleEquivSegLib.cli import main
 from ScaleEquivSegLib.errors import MissingPackage, SegmentationError, UnsuitablePackage
+from ScaleEquivSegLib.request import request_from
 from ScaleEquivSegLib.requirements import REQUIREMENTS, package_problems, unmet
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +84,21 @@ def test_pip_and_slicer_install_what_is_asked_for() -> None:
         assert of_pip[requirement.package] == PipRequirement(requirement.bounds)
     listed = (ROOT / "ScaleEquivSeg" / "Resources" / "requirements.txt").read_text(encoding="utf-8").split()
     assert [requirement.bounds for requirement in REQUIREMENTS if requirement.package != "torch"] == listed
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError("[WinError 126] c10.dll or one of its dependencies"), ImportError("DLL load failed")]
+)
+def test_a_torch_that_is_there_but_cannot_be_loaded_is_told_with_the_remedy(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        assert name == "torch"
+        raise failure
+
+    monkeypatch.setattr("ScaleEquivSegLib.requirements.importlib.import_module", fail)
+    with pytest.raises(UnsuitablePackage, match=f"cannot be loaded: {re.escape(str(failure))}. .* PyTorch Utils"):
+        answer(request_from({"type": "devices", "id": "1"}), Models(), lambda phase, fraction: None)
 
 
 @pytest.mark.parametrize(

@@ -316,7 +316,7 @@ def test_what_computes_is_refused_with_a_package_that_will_not_do(
     def refuse() -> None:
         raise UnsuitablePackage("PyTorch 2.9.0 ...")
 
-    monkeypatch.setattr(answers, "check_packages", refuse)
+    monkeypatch.setattr(answers, "check_computing", refuse)
     asked = {"segment": request(folder / "image.nrrd"), "sweep": sweep_request(folder)}
     assert answer_to(asked.get(kind, {"type": kind, "id": "d"}))["kind"] == "UnsuitablePackage"
 

@@ -15,7 +15,7 @@ from .errors import OutputExists
 from .label_files import read_comparable, read_reference, write_map
 from .provenance import voxels_sha256
 from .request import CompareRequest, DevicesRequest, Request, SegmentRequest, SweepRequest, instance_from
-from .requirements import check_packages
+from .requirements import check_computing
 from .volume import Volume, ending_of, read_image
 from .whole_files import finite
 
@@ -55,7 +55,7 @@ def answer(request: Request, models: Models, progress: Progress) -> Answer:
     progress("Starting", 0.0)
     if isinstance(request, CompareRequest):
         return _compare(request, progress)
-    check_packages()
+    check_computing()
     if isinstance(request, SegmentRequest):
         return _segment(request, models, progress)
     if isinstance(request, SweepRequest):

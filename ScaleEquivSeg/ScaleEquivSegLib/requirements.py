@@ -1,8 +1,9 @@
 """Which Python packages computing needs beyond those of Slicer, and what is wrong with those installed, if anything.
-Found out without importing any of them: that takes seconds, and one that is damaged fails in a way of its own."""
+Found out without importing any of them, which takes seconds, until something is to be computed."""
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,6 +68,19 @@ def check_packages() -> None:
     """Raise the first problem, if there is one; call this before anything imports torch."""
     for problem in package_problems():
         raise problem
+
+
+def check_computing() -> None:
+    """The same, and load torch: one that is damaged, or lacks a library of the system, fails in ways of its own."""
+    check_packages()
+    try:
+        importlib.import_module("torch")
+    except (ImportError, OSError) as error:
+        raise UnsuitablePackage(
+            f"PyTorch is installed but cannot be loaded: {error}. Install it again: in Slicer, uninstall it in the "
+            "module PyTorch Utils, restart, and press the button again; elsewhere run: pip install --force-reinstall "
+            "torch. On Windows it needs the Microsoft Visual C++ Redistributable, too."
+        ) from error
 
 
 def _problem(requirement: Requirement, version_of: Callable[[str], str | None]) -> SegmentationError | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..bundles import bundle_named
 from ..errors import UnsuitableVolume
-from ..requirements import check_packages
+from ..requirements import check_computing
 from ..volume import read_slice
 from ..whole_files import write_csv
 from .computing import add_input_and_device
@@ -44,7 +44,7 @@ def add_classify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _classify(options: argparse.Namespace) -> None:
     check_outputs([options.output, options.json], options.overwrite, options.images)
     bundle = bundle_named(options.bundle, "classification")
-    check_packages()
+    check_computing()
     # torch takes seconds to import, and wrong arguments are found without it.
     from ..classification import classify, load_classifier, report
 

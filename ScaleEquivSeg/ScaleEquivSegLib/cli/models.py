@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..bundles import CARD, Bundle, bundle_folders, bundled_models, find_bundles, read_bundle
 from ..errors import BadBundle
-from ..requirements import check_packages
+from ..requirements import check_computing
 from .console import check_outputs, print_table, write_json
 
 
@@ -66,7 +66,7 @@ def _entry(bundle: Bundle) -> dict[str, object]:
 
 def _check_models(options: argparse.Namespace) -> None:
     check_outputs([options.json], options.overwrite)
-    check_packages()
+    check_computing()
     verdicts: dict[str, str] = {}
     for folder in options.folders:
         for bundle in _bundles_in(folder):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..bundles import Bundle, bundles_named
 from ..label_files import read_reference
 from ..provenance import voxels_sha256
-from ..requirements import check_packages
+from ..requirements import check_computing
 from ..roi import Box, read_roi
 from ..scaling import check_scales
 from ..volume import read_image
@@ -79,7 +79,7 @@ def _scale_sweep(options: argparse.Namespace) -> None:
         bundle.name: read_reference(options.reference, channels[0], bundle) if options.reference else None
         for bundle in bundles
     }
-    check_packages()
+    check_computing()
     # torch takes seconds to import, and wrong arguments are found without it.
     from ..scale_sweep import scale_sweep
     from ..segmentation import load_model

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..bundles import bundle_named
 from ..errors import BadRegion
 from ..provenance import provenance_path
-from ..requirements import check_packages
+from ..requirements import check_computing
 from ..roi import read_roi
 from ..volume import read_image
 from .computing import add_computing, settings_from
@@ -94,7 +94,7 @@ def _segment_one(options: argparse.Namespace) -> None:
     check_outputs(outputs, options.overwrite, [*options.images, *([options.roi] if options.roi else [])])
     bundle = bundle_named(options.bundle)
     channels = [read_image(path) for path in options.images]
-    check_packages()
+    check_computing()
     # torch takes seconds to import, and wrong arguments are found without it.
     from ..segmentation import load_model, report, segment, write_segmentation
 

@@ -15,7 +15,7 @@ from ..bundles import Bundle, bundle_named
 from ..cases import SEGMENTATION_ENDING, Case, CaseList, read_cases, summary
 from ..cohort import FAILURES, VOLUMES, Cohort, Failure, Finished, open_cohort
 from ..errors import Cancelled, OutputExists, SomeCasesFailed
-from ..requirements import check_packages
+from ..requirements import check_computing
 from .computing import settings_from
 from .console import ProgressBar, check_outputs, say, stoppable, write_json
 
@@ -61,7 +61,7 @@ def segment_cases(options: argparse.Namespace, run: Run | None = None) -> None:
 def _run(
     options: argparse.Namespace, bundle: Bundle, cases: Sequence[Case], check: Callable[[], None]
 ) -> tuple[Cohort, int]:
-    check_packages()
+    check_computing()
     # torch takes seconds to import, and wrong arguments are found without it.
     from ..devices import pick_device
     from ..segmentation import load_model
