@@ -56,10 +56,13 @@ class ScaleEquivSeg(ScriptedLoadableModule):
             )
 
     def registerLayouts(self):
-        """A scene may have been saved in one of the module's layouts, and be opened before the module is."""
-        from ScaleEquivSegLib.mrml.layouts import add_layouts
+        """A scene may have been saved in one of the module's layouts, and be opened before the module is; and Slicer
+        starts in the layout in which it was quit, though there is nothing to show in those."""
+        from ScaleEquivSegLib.mrml.layouts import add_layouts, leave_layouts
 
         add_layouts()
+        if not slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLVolumeNode"):
+            leave_layouts()
 
 
 class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -110,9 +113,11 @@ class ScaleEquivSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         # Bound until the scene closes, also while another module is open: a run may end there.
         self.bindParameters()
+        self.panel.look_again()
 
     def onSceneStartClose(self, caller, event):
         self.panel.stop(_("The scene was closed during the run; the result was discarded."))
+        self.panel.leave_layouts()  # the way back to the user's would go with the scene
         self.unbindParameters()
 
     def onSceneEndClose(self, caller, event):

@@ -247,6 +247,21 @@ def test_a_saved_scene_shows_the_comparison_again(user: Comparer, tmp_path: Path
     assert not user.named("one").GetDisplayNode().GetNumberOfViewNodeIDs()
 
 
+def test_a_scene_that_is_closed_leaves_the_layout_that_the_user_had(user: Comparer) -> None:
+    user.pair()
+    user.arrange(RED_ALONE)
+    user.ui.sideBySideButton.click()
+    user.host.clear_scene()
+    assert user.layout == RED_ALONE
+
+
+def test_slicer_does_not_start_with_empty_views_where_it_was_quit_side_by_side(user: Comparer) -> None:
+    slicer.mrmlScene.Clear()
+    slicer.app.layoutManager().setLayout(SIDE_BY_SIDE_LAYOUT)  # as Slicer's main window restores it
+    user.module.registerLayouts()
+    assert user.layout == FOUR_UP
+
+
 @pytest.mark.parametrize("opened", ["after it has started", "while it starts"])
 def test_a_scene_saved_side_by_side_has_its_views_before_the_panel_is_opened(
     user: Comparer, tmp_path: Path, opened: str

@@ -101,6 +101,12 @@ def leave_layout(layout: int) -> None:
         slicer.app.layoutManager().setLayout(former if known else slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
 
 
+def leave_layouts() -> None:
+    """Arrange the views as the user had them, if one of ours is shown."""
+    for layout in _DESCRIPTIONS:
+        leave_layout(layout)
+
+
 def _layout_node() -> Any:
     """What says how the views are arranged, None without a main window: then there are none."""
     manager = slicer.app.layoutManager()

@@ -7,6 +7,7 @@ from typing import Any
 import qt
 import slicer
 
+from ..mrml.layouts import leave_layouts
 from .compare_section import CompareSection
 from .desk import Desk
 from .edits import Edits
@@ -87,6 +88,10 @@ class Panel:
     def refresh_soon(self) -> None:
         """The same once for all that happens now."""
         self.desk.changed_soon()
+
+    def leave_layouts(self) -> None:
+        """Arrange the views as the user had them."""
+        leave_layouts()
 
     def stop(self, reason: str) -> None:
         """End what runs at once; what became of an earlier run is not to be read for what becomes of the next scene."""
