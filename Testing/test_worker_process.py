@@ -43,13 +43,13 @@ open("pid", "w").write(str(os.getpid()))
 class Ears:
     """A panel that only listens."""
 
-    def __init__(self, silence_s: float) -> None:
+    def __init__(self, silence_s: float, idle_s: float = SECONDS_AT_MOST) -> None:
         self.messages: list[Any] = []
         self.log: list[str] = []
         self.reasons: list[str] = []
         self.parent = qt.QObject()
         calls = (self.messages.append, self.log.append, self.reasons.append)
-        self.worker = WorkerProcess(*calls, self.parent, silence_s)
+        self.worker = WorkerProcess(*calls, self.parent, silence_s, idle_s)
 
 
 Listen = Callable[..., Ears]
@@ -76,9 +76,9 @@ def listen(put_in_place: PutInPlace) -> Iterator[Listen]:
     """Starts a program in the worker's place and sends it a request."""
     every: list[Ears] = []
 
-    def start(program: str, silence_s: float = SECONDS_AT_MOST) -> Ears:
+    def start(program: str, silence_s: float = SECONDS_AT_MOST, idle_s: float = SECONDS_AT_MOST) -> Ears:
         put_in_place(program)
-        every.append(Ears(silence_s))
+        every.append(Ears(silence_s, idle_s))
         every[-1].worker.send(REQUEST)
         return every[-1]
 
@@ -193,6 +193,18 @@ def test_a_heartbeat_is_a_sign_of_life_and_the_answer_ends_the_watch(listen: Lis
     assert [message["type"] for message in ears.messages] == ["result"]
     deadline = time.monotonic() + 1.5
     slicerhost.start().wait_until(lambda: time.monotonic() > deadline)
+    assert not ears.reasons
+
+
+def test_a_worker_without_work_gives_its_memory_back_and_another_starts_with_the_next_request(
+    listen: Listen, tmp_path: Path
+) -> None:
+    ears = listen("ready(); time.sleep(1); say(**RESULT); time.sleep(60)", idle_s=0.2)
+    wait(lambda: ears.messages)  # while it worked it was left alone
+    wait(lambda: not ears.worker.running)
+    assert is_gone(tmp_path)
+    ears.worker.send(REQUEST)
+    wait(lambda: len(ears.messages) == 2)
     assert not ears.reasons
 
 

@@ -21,6 +21,8 @@ from ..request import PROTOCOL
 LIBRARY_PARENT = Path(__file__).resolve().parents[2]
 SILENCE_S = 60.0
 """The worker beats every second; a machine that is short of memory may make that a good deal more."""
+IDLE_S = 600.0
+"""So long a worker with nothing to do keeps its memory, and that of its GPU, from others."""
 TERMINATE_PATIENCE_MS = 300
 UNFINISHED_LINE_AT_MOST = 2**20
 
@@ -37,7 +39,7 @@ KEYS_OF_REPLIES: Mapping[str, set[str]] = {
 
 
 class WorkerProcess:
-    """Starts the worker when it is first needed and keeps it until told to stop.
+    """Starts the worker when it is first needed and keeps it until told to stop, or until it was idle for long.
 
     `on_message` gets each reply to a request, `on_log` each line that is none, `on_end` a reason when the process ends
     unasked. A process of another version, or one that is silent for too long while a request of any kind is unanswered,
@@ -51,6 +53,7 @@ class WorkerProcess:
         on_end: Callable[[str], None],
         parent: qt.QObject,
         silence_s: float = SILENCE_S,
+        idle_s: float = IDLE_S,
     ) -> None:
         # With a parent the QProcess outlives the signals it is still sending when Python lets go of it.
         self._parent = parent
@@ -65,6 +68,10 @@ class WorkerProcess:
         self._silence = qt.QTimer(parent)
         self._silence.setSingleShot(True)
         self._silence.connect("timeout()", self._on_silence)
+        self._idle_s = idle_s
+        self._idle = qt.QTimer(parent)
+        self._idle.setSingleShot(True)
+        self._idle.connect("timeout()", self.stop)
         self.pid = 0
         """The worker's own process id: killing a launcher that started it would leave it running."""
 
@@ -80,6 +87,7 @@ class WorkerProcess:
             self._process.write(json.dumps(request).encode("ascii") + b"\n")
             if request["type"] != "cancel":
                 self._unanswered.add(request["id"])
+                self._idle.stop()
                 self._expect_a_sign()
 
     def stop(self) -> None:
@@ -138,6 +146,7 @@ class WorkerProcess:
             self._expect_a_sign()
         else:
             self._silence.stop()
+            self._idle.start(round(1000 * self._idle_s))
         if message["type"] != "heartbeat":
             self._on_message(message)  # which may send the next request
 
@@ -165,6 +174,7 @@ class WorkerProcess:
     def _end_watch(self) -> None:
         self._unanswered.clear()
         self._silence.stop()
+        self._idle.stop()
 
     def _on_silence(self) -> None:
         heard = self._signs_heard
