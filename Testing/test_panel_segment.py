@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import types
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
 
@@ -184,6 +186,13 @@ def test_the_log_keeps_the_outcome_of_every_run_and_is_bounded(quick: User) -> N
     quick.wait()
     assert quick.ui.logText.toPlainText().splitlines() == ["Done.", "Done."]
     assert quick.ui.logText.maximumBlockCount == 1000
+
+
+def test_slicer_keeps_the_log_when_the_panel_is_gone(quick: User, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "ScaleEquivSeg"):
+        quick.start()
+        quick.wait()
+    assert [record.message for record in caplog.records] == ["Done."]
 
 
 def test_until_the_worker_tells_of_a_run_it_is_said_to_start_and_not_how_the_last_one_ended(quick: User) -> None:

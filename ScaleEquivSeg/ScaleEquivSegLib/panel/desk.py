@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -52,8 +53,9 @@ class Desk:
         self._soon.start(0)
 
     def log(self, line: str) -> None:
-        """Add a line to the log that the panel shows."""
+        """Add a line to the log that the panel shows, and to Slicer's own, which outlives the panel."""
         self.ui.logText.appendPlainText(line)
+        logging.getLogger("ScaleEquivSeg").info(line)
 
     def tell(self, outcome: str, label: Any = None) -> None:
         """Say in the status line and in the log what became of what the user asked for; a label says it, too."""
