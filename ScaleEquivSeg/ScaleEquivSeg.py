@@ -1,5 +1,6 @@
 """The Slicer module: the four classes Slicer asks for; they only connect the rooms of ScaleEquivSegLib."""
 
+import os
 import sys
 import time
 import unittest
@@ -290,7 +291,7 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
         panel.ui.segmentButton.click()
         self.wait(lambda: "Segmenting" in panel.ui.statusLabel.text)
         panel.ui.cancelButton.click()
-        self.wait(lambda: not panel.ui.cancelButton.enabled)
+        self.wait(lambda: not panel.ui.cancelButton.enabled, seconds=3)
         self.assertEqual(panel.ui.statusLabel.text, "Cancelled.")
         self.assertFalse(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
 
@@ -301,6 +302,23 @@ class ScaleEquivSegTest(ScriptedLoadableModuleTest):
         self.assertEqual(panel.ui.statusLabel.text, "Done.")
         found = panel.logic.getParameterNode().baselineResult
         self.assertTrue(self.mask(found, "Segment_1", volume).any())
+        self.assertEndsWithoutOrphan(panel.panel)
+
+    def assertEndsWithoutOrphan(self, panel):
+        """The process that has computed is gone when the panel stops, also where a launcher stands in between."""
+        pid = panel.desk.worker.pid
+        self.assertGreater(pid, 0)
+        panel.stop("")
+        self.assertFalse(self.isRunning(pid))
+
+    def isRunning(self, pid):
+        if os.name != "posix":
+            return False  # on Windows to ask for a process is to end it
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def skipIfItCannotCompute(self):
         from ScaleEquivSegLib.errors import SegmentationError
