@@ -26,7 +26,7 @@ class ScaleEquivSeg(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("ScaleEquivSeg")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        parent.dependencies = ["Segmentations"]
+        parent.dependencies = ["Segmentations", "Markups", "Sequences", "Cameras"]
         parent.contributors = ["ScaleEquivSeg contributors"]
         parent.helpText = _(
             "Segments a volume with a scale-equivariant 3D U-Net and with an ordinary one and shows "

@@ -167,6 +167,51 @@ def test_of_several_models_of_a_kind_the_one_that_is_chosen_runs(
     user.ui.removeModelsButton.click()
 
 
+def test_a_model_exported_anew_is_taken_as_it_is_now(user: User, tmp_path: Path) -> None:
+    mine = renamed(tmp_path, "mine")
+    add_models(user, tmp_path)
+    user.ui.baselineModelSelector.currentText = "mine"
+    user.quicken()
+    user.choose(user.load(QUICK))
+    labels = [{**label, "name": f"New {label['name']}"} for label in read_bundle(mine).card["labels"]]
+    change_card(mine, lambda card: card.update(labels=labels, postprocessing=[]))
+    user.start()
+    user.wait()
+    segmentation = user.results[-1].GetSegmentation()
+    names = [segmentation.GetNthSegment(number).GetName() for number in range(2)]
+    assert names == ["New Head", "New Body"]
+    user.ui.removeModelsButton.click()
+
+
+def test_what_was_put_into_a_folder_of_models_is_offered_when_the_module_is_entered_again(
+    user: User, tmp_path: Path
+) -> None:
+    renamed(tmp_path, "mine")
+    add_models(user, tmp_path)
+    renamed(tmp_path, "other")
+    assert "other" not in user.entries(user.ui.baselineModelSelector)
+    user.widget.enter()
+    assert "other" in user.entries(user.ui.baselineModelSelector)
+    user.ui.removeModelsButton.click()
+
+
+def test_no_other_model_runs_for_one_that_is_gone_when_a_button_is_pressed(user: User, tmp_path: Path) -> None:
+    mine = renamed(tmp_path, "mine")
+    add_models(user, tmp_path)
+    worker = user.quicken()
+    user.choose(user.load(QUICK))
+    for button in (user.ui.segmentButton, user.ui.probeButton):
+        user.ui.baselineModelSelector.currentText = "mine"
+        mine.rename(tmp_path.with_name("elsewhere"))
+        button.click()
+        assert not user.running
+        assert not worker.requests
+        assert user.ui.networkNote.text.startswith("The scene names the model mine, which is not here; phantom-unet")
+        tmp_path.with_name("elsewhere").rename(mine)
+        user.widget.enter()
+    user.ui.removeModelsButton.click()
+
+
 def test_a_folder_without_models_is_not_added_and_says_why(user: User, tmp_path: Path) -> None:
     user.host.dialogs.clear()
     add_models(user, tmp_path)

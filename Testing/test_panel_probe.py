@@ -349,7 +349,7 @@ def test_a_name_that_no_file_can_have_is_not_suggested_for_one(user: Prober) -> 
     user.probe()
     user.host.answer = ""
     user.ui.exportTableButton.click()
-    assert user.host.dialogs[-1].text == "T1-axial -new- Dice by scale.csv"
+    assert user.host.dialogs[-1].text == str(Path.home() / "T1-axial -new- Dice by scale.csv")
 
 
 def test_the_table_is_exported_whole_and_replaces_nothing_unasked(user: Prober, tmp_path: Path) -> None:

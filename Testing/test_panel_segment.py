@@ -23,6 +23,7 @@ from ScaleEquivSegLib.panel import installation, packages, phases, segment_secti
 from ScaleEquivSegLib.panel.segmenting import times_beside_each_other
 from ScaleEquivSegLib.phantom import make_phantom
 from ScaleEquivSegLib.requirements import REQUIREMENTS, Requirement, package_problems
+from test_panel_network import add_models, renamed
 
 
 @pytest.fixture
@@ -151,16 +152,21 @@ def test_devices_that_were_asked_for_anew_meanwhile_are_not_asked_for_again(quic
     assert [request["type"] for request in worker.requests] == ["devices", "devices", "segment"]
 
 
-def test_while_something_runs_nothing_that_it_depends_on_can_be_changed(quick: User) -> None:
+def test_while_something_runs_nothing_that_it_depends_on_can_be_changed(quick: User, tmp_path: Path) -> None:
+    add_models(quick, renamed(tmp_path, "mine"))
     worker_of(quick).answers = False
-    selectors = (quick.ui.equivariantOutputSelector, quick.ui.baselineOutputSelector)
-    for button in (quick.ui.segmentButton, quick.ui.probeButton):
-        assert quick.ui.networkSection.enabled
-        assert all(selector.enabled for selector in selectors)
+    ui = quick.ui
+    controls = (
+        *(ui.equivariantOutputSelector, ui.baselineOutputSelector, ui.networkSelector),
+        *(ui.equivariantModelSelector, ui.baselineModelSelector, ui.removeModelsButton),
+    )
+    for button in (ui.segmentButton, ui.probeButton):
+        assert all(control.enabled for control in controls)
         button.click()
-        assert not quick.ui.networkSection.enabled
-        assert not any(selector.enabled for selector in selectors)
+        assert not any(control.enabled for control in controls)
+        assert all(control.enabled for control in (ui.networkSection, ui.detailsBox, ui.addModelsButton))
         quick.widget.panel.stop("Done.")
+    ui.removeModelsButton.click()
 
 
 def test_the_devices_are_those_that_the_worker_itself_finds(user: User) -> None:

@@ -32,7 +32,8 @@ class FoldersBox:
         models = self._desk.models
         show_choices(self._ui.foldersSelector, [str(folder) for folder in added_folders()])
         self._ui.foldersSelector.toolTip = escape(self._ui.foldersSelector.currentText) or _("No folder was added.")
-        self._ui.foldersSelector.enabled = self._ui.removeModelsButton.enabled = bool(added_folders())
+        self._ui.foldersSelector.enabled = bool(added_folders())
+        self._ui.removeModelsButton.enabled = bool(added_folders()) and not self._desk.running
         refused = [f"<p><b>{escape(bad.folder.name)}:</b> {escape(bad.reason)}</p>" for bad in models.refused]
         if refused != self._refused:  # else the place that the user has scrolled to would be lost
             self._refused = refused

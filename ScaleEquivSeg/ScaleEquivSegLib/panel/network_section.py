@@ -42,10 +42,18 @@ class NetworkSection:
         of_task = [bundle for bundle in self._desk.models.bundles if bundle.task == parameters.task]
         return [bundle for name in wanted for bundle in of_task if bundle.name == name]
 
+    def look_again(self) -> bool:
+        """Look into the folders of models, into which something may have been exported since; whether those that are
+        chosen are still there."""
+        before = [bundle.name for bundle in self.chosen]
+        self._desk.models.look()
+        self._desk.changed()
+        return [bundle.name for bundle in self.chosen] == before
+
     def refresh(self) -> None:
         """Follow the choices."""
         parameters = self._desk.parameters
-        self._ui.networkSection.enabled = not self._desk.running
+        self._ui.networkSelector.enabled = not self._desk.running
         if parameters is None:
             self._missing = {}
             return
@@ -86,7 +94,7 @@ class NetworkSection:
         if getattr(self._desk.parameters, parameter) != chosen:
             setattr(self._desk.parameters, parameter, chosen)  # which refreshes again
         show_choices(selector, names, chosen)
-        selector.enabled = bool(names)
+        selector.enabled = bool(names) and not self._desk.running
         for index, bundle in enumerate(bundles):
             selector.setItemData(index, card_as_html(bundle), qt.Qt.ToolTipRole)
         selector.toolTip = "".join(card_as_html(bundle) for bundle in bundles if bundle.name == chosen) or _(

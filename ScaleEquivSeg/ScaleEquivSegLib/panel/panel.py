@@ -33,7 +33,7 @@ class Panel:
         folders, probe = FoldersBox(self.desk), ProbeSection(self.desk, inputs, networks, segment, packages)
         self._compare = CompareSection(self.desk, packages)
         self._sections = (inputs, networks, folders, segment, results, self._compare, probe, Edits(self.desk))
-        self._inputs = inputs
+        self._inputs, self._networks = inputs, networks
         for selector in self._node_selectors():
             reach_by_keys(selector)
         self._gui_tag: Any = None
@@ -63,6 +63,10 @@ class Panel:
             return  # selectors know the nodes only when all are there
         for section in self._sections:
             section.refresh()
+
+    def look_again(self) -> None:
+        """Look into the folders of models, where something may have changed while another module was open."""
+        self._networks.look_again()
 
     def hold(self) -> None:
         """Hear of no choice: while much is changed in the scene, as by a scene that is added, selectors lose theirs."""

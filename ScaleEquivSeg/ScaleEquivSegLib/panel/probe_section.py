@@ -76,6 +76,8 @@ class ProbeSection:
         return None if probed is None else earlier_product(kind, probed.nodes)
 
     def _probing(self) -> Probing | None:
+        if not self._networks.look_again():
+            return None  # others were taken instead, which the panel says now
         # First, as installing takes long, and much can change meanwhile.
         ready = self._packages.ready(self._ui.probeStatusLabel)
         probed, parameters = self._probed(), self._desk.parameters
@@ -94,8 +96,9 @@ class ProbeSection:
     def _on_export(self, _checked: bool = False) -> None:
         table = self._made(TABLE)
         title = _("Export table")
-        suggested = f"{NOT_IN_FILE_NAMES.sub('-', table.GetName())}.csv"
-        chosen = qt.QFileDialog.getSaveFileName(None, title, suggested, _("CSV files (*.csv)"))
+        suggested = Path.home() / f"{NOT_IN_FILE_NAMES.sub('-', table.GetName())}.csv"
+        window, kinds = slicer.util.mainWindow(), _("CSV files (*.csv)")
+        chosen = qt.QFileDialog.getSaveFileName(window, title, str(suggested), kinds)
         if not chosen:
             return
         path = Path(chosen) if chosen.lower().endswith(".csv") else Path(f"{chosen}.csv")

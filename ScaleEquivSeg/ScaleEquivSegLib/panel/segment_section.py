@@ -101,6 +101,8 @@ class SegmentSection:
     # Run
 
     def _on_segment(self, _checked: bool = False) -> None:
+        if not self._networks.look_again():
+            return  # others were taken instead, which the panel says now
         lacked, ready = bool(unmet()), self._packages.ready()
         if lacked and ready:
             self._on_advanced(not self._ui.advancedBox.collapsed)  # when it was opened nobody could be asked
