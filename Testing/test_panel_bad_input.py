@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+import vtk
 from safetensors.numpy import load_file, save_file
 
-from panel_user import QUICK, ThisProcess, User, labels_of
+from panel_user import OBLIQUE, QUICK, ThisProcess, User, labels_of
 from ScaleEquivSegLib import segmentation
 from ScaleEquivSegLib.bundles import WEIGHTS
 from ScaleEquivSegLib.inference import score_planes
-from ScaleEquivSegLib.phantom import make_phantom
+from ScaleEquivSegLib.phantom import PhantomSpec, make_phantom
 from test_bundles import change_card, vouch_for_weights
 from test_panel_network import add_models, renamed
 from worker_client import Client, request
@@ -54,6 +55,31 @@ def test_numbers_of_any_type_are_segmented_alike(computing: User, dtype: str) ->
     wanted = segmented(computing, add_volume(small.astype(np.float32), "as float32"))
     assert len(np.unique(wanted)) == 3
     assert np.array_equal(segmented(computing, add_volume(small.astype(dtype))), wanted)
+
+
+def test_values_that_are_no_numbers_are_counted_and_replaced_on_request(computing: User) -> None:
+    array = make_phantom(QUICK).channels[0].array.astype(np.float32)
+    array[0, 0, :3], array[0, 1, 0] = np.nan, np.inf
+    volume = add_volume(array)
+    computing.choose(volume)
+    computing.start()
+    computing.wait()
+    assert "4 of 32768 voxels" in computing.status
+    assert not computing.results
+    computing.ui.advancedBox.collapsed = False
+    computing.ui.replaceNonfiniteCheckBox.click()
+    assert len(np.unique(segmented(computing, volume))) == 3
+    assert "4 voxels of T1 that were NaN or infinite were taken as" in computing.status
+
+
+def test_the_result_of_voxels_twenty_times_as_long_as_wide_lies_on_their_grid(computing: User) -> None:
+    volume = computing.load(PhantomSpec(seed=1, size=(140, 120, 7), spacing=(0.3, 0.3, 6.0), direction=OBLIQUE))
+    assert segmented(computing, volume).any()
+    found = computing.results[-1].GetSegmentation().GetSegment("Segment_1").GetRepresentation("Binary labelmap")
+    of_labels, of_volume = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    found.GetImageToWorldMatrix(of_labels)
+    volume.GetIJKToRASMatrix(of_volume)
+    np.testing.assert_allclose(*map(slicer.util.arrayFromVTKMatrix, (of_labels, of_volume)), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 30, 20), (24, 1, 30), (3, 2, 1)])
