@@ -34,7 +34,7 @@ PYTHON = [
     pytest.param(words, id=" ".join(words[:3]))
     for document in DOCUMENTS
     for command in commands(document)
-    if (called := re.search(r"(?:python|torchrun)\b.* -m (\w+) (.*)", command))
+    if (called := re.search(r"(?:python|torchrun)\b.* -m (?:-- )?(\w+) (.*)", command))
     for words in [[called[1], *shlex.split(called[2], comments=True)]]
 ]
 
