@@ -299,8 +299,7 @@ def test_the_chart_is_shown_below_the_slices_and_the_former_layout_comes_back(us
     assert not user.ui.showPlotButton.checked
     user.ui.showPlotButton.click()
     user.host.clear_scene()
-    user.ui.showPlotButton.click()
-    assert user.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+    assert user.layout == RED_ALONE
     assert not user.ui.showPlotButton.enabled
 
 
