@@ -45,6 +45,7 @@ EXPORTED = {
     "training",
     "metrics",
     "metrics_command",
+    "metrics_sources",
     "weights",
     "expected",
     SEAL,

@@ -35,6 +35,7 @@ from training.data import examples
 from training.evaluate import Row, evaluate, measured_rows, summary
 from training.export import export_bundle
 from training.preparation import Task
+from training.records import session
 from training.shelf import Shelf
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
@@ -380,6 +381,8 @@ def test_figures_are_noted_only_of_cases_that_were_not_trained_on_and_of_a_bundl
     card = read_bundle(trained).card
     assert card["metrics"]["cases"] == 8
     assert card["metrics_command"] == "python -m training evaluate --bundle bundle --data=unseen --note"
+    here = session()
+    assert card["metrics_sources"] == {"revision": here.revision, "changed": here.changed}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from ScaleEquivSegLib.networks.unet import parameter_count
 from ScaleEquivSegLib.whole_files import in_one_piece, write_text
 
 from .config import BadConfig, CaseData, Config, PhantomData, read_settings
+from .records import session
 
 UNMEASURED = "none yet: no case was held out to validate on; `python -m training evaluate --note` measures others"
 
@@ -141,15 +142,21 @@ def _beginning(config: Config, text: Mapping[str, Any], arguments: Mapping[str, 
 
 
 def note_measurements(folder: Path, metrics: Mapping[str, float], command: str) -> None:
-    """Put figures into a bundle's card, the command that printed them; of a segmentation also what a volume costs on
-    this machine, where that can be measured."""
+    """Put figures into a bundle's card, the command that printed them and its sources; of a segmentation also what a
+    volume costs on this machine, where that can be measured."""
     card = dict(read_bundle(folder).card)
     # The benchmarks take seconds to import, and whoever trains needs none.
     from .benchmarks.memory import can_measure_peak
 
+    here = session()
+    measured = {
+        "metrics": _finite(metrics),
+        "metrics_command": command,
+        "metrics_sources": {"revision": here.revision, "changed": here.changed},
+    }
     measurable = kind_of(card) == "segmentation" and can_measure_peak(torch.device("cpu"))
     expected = {"expected": _expected(folder)} if measurable else {}
-    _write_sealed({**card, "metrics": _finite(metrics), "metrics_command": command, **expected}, folder)
+    _write_sealed({**card, **measured, **expected}, folder)
 
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float]:
