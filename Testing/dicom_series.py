@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import locale
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +47,16 @@ def write_slice(image: sitk.Image, k: int, path: Path, tags: Mapping[str, str]) 
     writer.KeepOriginalImageUIDOn()
     writer.SetImageIO("GDCMImageIO")
     writer.SetFileName(str(path))
-    writer.Execute(piece)
+    with locale_kept():
+        writer.Execute(piece)
+
+
+@contextmanager
+def locale_kept() -> Iterator[None]:
+    """GDCM sets the locale "C" when it writes, and Python would read files as ASCII in every test that follows."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 def decimals(numbers: np.ndarray | tuple[float, ...]) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 from safetensors.torch import save_file
 
+from dicom_series import write_series
 from ScaleEquivSegLib.bundles import CARD, WEIGHTS, Channel, bundled_models
 from ScaleEquivSegLib.card import SEAL, seal_of
 from ScaleEquivSegLib.cases import read_cases
@@ -21,7 +21,7 @@ from ScaleEquivSegLib.errors import BadCaseList
 from ScaleEquivSegLib.networks import build_network
 from ScaleEquivSegLib.phantom import CHANNELS
 from ScaleEquivSegLib.shades import Percentiles
-from ScaleEquivSegLib.volume import read_volume, to_sitk
+from ScaleEquivSegLib.volume import read_volume
 
 
 def channels(*names: str) -> list[Channel]:
@@ -274,7 +274,7 @@ def test_four_channels_give_the_same_results_from_each_kind_of_list(tmp_path: Pa
 def test_sub_folders_with_a_dicom_series_are_cases(tmp_path: Path) -> None:
     assert main(["phantom", str(tmp_path), "--size", "12", "12", "8", "--spacing", "1", "1", "2"]) == 0
     original = tmp_path / "images" / "phantom_000000.nrrd"
-    write_dicom(to_sitk(read_volume(original)), tmp_path / "scans" / "patient")
+    write_series(read_volume(original), tmp_path / "scans" / "patient")
     (tmp_path / "scans" / "patient" / "README").write_text("not an image")
     bundle = ["--bundle", "phantom-unet"]
     assert main(["segment", "--cases", str(tmp_path / "scans"), "-o", str(tmp_path / "results"), *bundle]) == 0
@@ -283,19 +283,3 @@ def test_sub_folders_with_a_dicom_series_are_cases(tmp_path: Path) -> None:
     found, wanted = (read_volume(path) for path in (tmp_path / "results" / "patient.seg.nrrd", alone))
     assert np.array_equal(found.array, wanted.array)
     assert found.geometry.agrees_with(wanted.geometry)
-
-
-def write_dicom(image: sitk.Image, folder: Path) -> None:
-    """One file per slice of a volume whose axes point to the right, to the front and up."""
-    folder.mkdir(parents=True)
-    for k in range(image.GetSize()[2]):
-        piece = image[:, :, k]
-        position = image.TransformIndexToPhysicalPoint((0, 0, k))
-        tags = {"0020|0032": "\\".join(map(str, position)), "0020|0013": str(k)}
-        tags |= {"0020|0037": r"-1\0\0\0\-1\0", "0020|000e": "1.2.3.4", "0020|000d": "1.2.3"}
-        for tag, value in tags.items():
-            piece.SetMetaData(tag, value)
-        writer = sitk.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        writer.SetFileName(str(folder / f"{k}.dcm"))
-        writer.Execute(piece)

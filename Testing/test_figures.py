@@ -124,7 +124,7 @@ def test_variants_are_compared_with_the_one_that_is_asked_for(tmp_path: Path) ->
     write_all(two_variants(), tmp_path)
     draw_all(tmp_path, tmp_path / "out")
     draw_all(tmp_path, tmp_path / "turned", reference="se_unet")
-    as_recorded, turned = ((tmp_path / out / "made_up.md").read_text() for out in ("out", "turned"))
+    as_recorded, turned = ((tmp_path / out / "made_up.md").read_text(encoding="utf-8") for out in ("out", "turned"))
     assert "less that of unet," in as_recorded
     assert "| se_unet | 3 | +0." in as_recorded
     assert "less that of se_unet," in turned

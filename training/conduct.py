@@ -266,7 +266,8 @@ def _cases_of(config: Config) -> CaseData:
 def _trained(run: Run, config: Config, folder: Path, roster: Roster) -> list[Session]:
     """Train, or go on, unless it is done on these cases; returns all sessions that it took."""
     account = folder / "sessions.json"
-    sessions = [Session(**entry) for entry in json.loads(account.read_text())] if account.exists() else []
+    noted = json.loads(account.read_text(encoding="utf-8")) if account.exists() else []
+    sessions = [Session(**entry) for entry in noted]
     if (folder / "bundle" / CARD).exists():
         check_roster(folder / "run", roster)
         return sessions
